@@ -1,0 +1,150 @@
+"""What an attack is: the smallest L2 perturbation it can find that changes a decision.
+
+The base class does what all have in common: it checks the input, casts it to the classifier,
+works in chunks, and verifies every image on the classifier itself. A subclass holds its
+algorithm alone, and cannot report a success that is none.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from bayesgap.classifiers.module import decisions, placed
+from bayesgap.errors import BayesgapError
+from bayesgap.progress import progress
+
+CHUNK = 256  # images attacked at a time
+
+
+@dataclass(frozen=True)
+class Adversarials:
+    """What an attack found, one entry for each image.
+
+    Attributes:
+        images: In the classifier's dtype; where the attack failed, the image itself.
+        success: Whether the classifier decides the image differently from the label given.
+        l2: ‖adversarial − image‖₂ in pixel units, float64; infinite where the attack failed.
+    """
+
+    images: Float[Tensor, "n C H W"]
+    success: Bool[Tensor, " n"]
+    l2: Float[Tensor, " n"]
+
+
+class Attack(ABC):
+    """Call it with a classifier, images and labels; it looks for another decision nearby."""
+
+    name: str
+
+    def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor) -> Adversarials:
+        """Attack every image.
+
+        Args:
+            classifier: From images (n, C, H, W) to logits (n, classes).
+            x: Images (n, C, H, W).
+            y: Labels (n,), integers; an image that is already decided otherwise is a success
+                at distance 0.
+
+        Raises:
+            BayesgapError: shapes that do not fit, images with NaN, labels that are no classes.
+        """
+        x = placed(classifier, check(x, y))
+        classifier.eval()
+        found = []
+        with progress(f"{self.name} on {len(x)} images", len(x)) as advance:
+            for images, labels in zip(x.split(CHUNK), y.split(CHUNK), strict=True):
+                perturbed = self._perturb(classifier, images, labels)
+                found.append(verified(classifier, images, labels, perturbed))
+                advance(len(images))
+        return Adversarials(
+            torch.cat([part.images for part in found]),
+            torch.cat([part.success for part in found]),
+            torch.cat([part.l2 for part in found]),
+        )
+
+    def _perturb(
+        self, classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]
+    ) -> Float[Tensor, "n C H W"]:
+        """Attack only what is decided as y; the rest is adversarial as it is."""
+        start = decisions(classifier, x)
+        if int(y.max()) >= (classes := classifier(x[:1]).shape[1]):
+            raise BayesgapError(f"Labels must lie in 0 to {classes - 1}; got {int(y.max())}.")
+        rows = (start == y.cpu()).nonzero().flatten().to(x.device)
+        images = x.clone()
+        if len(rows):
+            images[rows] = self.run(classifier, x[rows], y.to(x.device)[rows]).detach()
+        return images
+
+    @abstractmethod
+    def run(
+        self, classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]
+    ) -> Float[Tensor, "n C H W"]:
+        """Perturb images that the classifier decides as y; anything may come back."""
+
+
+def check(x: Tensor, y: Tensor) -> Tensor:
+    """Refuse what no attack can work on: shapes, NaN, labels that are not integers ≥ 0."""
+    if x.ndim != 4 or len(x) == 0:
+        raise BayesgapError(f"An attack needs images (n, C, H, W); got shape {tuple(x.shape)}.")
+    broken = ~torch.isfinite(x).flatten(1).all(dim=1)
+    if broken.any():
+        raise BayesgapError(
+            f"{int(broken.sum())} of {len(x)} images hold NaN or infinity, "
+            f"first: {int(broken.nonzero()[0])}."
+        )
+    if y.shape != (len(x),) or torch.is_floating_point(y):
+        raise BayesgapError(
+            f"{len(x)} images need {len(x)} integer labels; got {y.dtype} of shape "
+            f"{tuple(y.shape)}."
+        )
+    if int(y.min()) < 0:
+        raise BayesgapError(f"Labels must be 0 or more; got {int(y.min())}.")
+    return x
+
+
+def verified(
+    classifier: nn.Module,
+    x: Float[Tensor, "n C H W"],
+    y: Int[Tensor, " n"],
+    images: Float[Tensor, "n C H W"],
+) -> Adversarials:
+    """Ask the classifier which of the perturbed images it really decides otherwise."""
+    finite = torch.isfinite(images).flatten(1).all(dim=1)
+    images = torch.where(finite[:, None, None, None], images, x)
+    success = decisions(classifier, images) != y.cpu()
+    images = torch.where(success.to(x.device)[:, None, None, None], images, x).cpu()
+    l2 = (images.double() - x.cpu().double()).flatten(1).norm(dim=1)
+    return Adversarials(images, success, torch.where(success, l2, torch.inf))
+
+
+def best_of(found: list[Adversarials]) -> Adversarials:
+    """For each image the nearest of several attacks' successes.
+
+    All must come from the same images and classifier.
+    """
+    l2 = torch.stack([part.l2 for part in found])
+    nearest = l2.argmin(dim=0)
+    rows = torch.arange(l2.shape[1])
+    return Adversarials(
+        torch.stack([part.images for part in found])[nearest, rows],
+        torch.stack([part.success for part in found])[nearest, rows],
+        l2[nearest, rows],
+    )
+
+
+class BestOf(Attack):
+    """Several attacks, and for each image the nearest success."""
+
+    def __init__(self, attacks: list[Attack]):
+        """Hold the attacks to try."""
+        self.attacks = attacks
+        self.name = "best of " + ", ".join(attack.name for attack in attacks)
+
+    def run(
+        self, classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]
+    ) -> Float[Tensor, "n C H W"]:
+        """Run each and keep the nearest."""
+        return best_of([attack(classifier, x, y) for attack in self.attacks]).images.to(x)

@@ -1,0 +1,185 @@
+"""Walking along a decision boundary: the attack that does not flatter a classifier.
+
+A gradient that vanishes, as an RBF SVM's does far from its support vectors, leaves gradient
+attacks with the easy points only, and the mean over their successes misleads. Here every image
+has a start that cannot fail: the nearest samples that the classifier puts into another class.
+The boundary between is found by bisection, then followed towards the image.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from bayesgap.attacks.base import Attack
+from bayesgap.classifiers.module import decisions, margin, placed
+
+BISECTIONS = 40  # of the way from an image to its start: 1e-12 of its length
+CROSSINGS = 4  # evaluations to find the crossing on a turned ray, which is close to its end
+SMALLEST_TURN = 1e-4  # rays that stopped turning are finished
+TINY = 1e-30  # keeps vanished gradients from dividing by 0, in float32 too
+
+
+def norms(x: Float[Tensor, "n *image"]) -> Float[Tensor, " n"]:
+    """‖x_i‖₂ of each image."""
+    return x.flatten(1).norm(dim=1)
+
+
+def by_image(values: Tensor) -> Tensor:
+    """One value an image, shaped (n, 1, 1, 1) so that it multiplies images."""
+    return values[:, None, None, None]
+
+
+def value_and_gradient(
+    function: Callable[[Tensor], Tensor], x: Float[Tensor, "n C H W"]
+) -> tuple[Float[Tensor, " n"], Float[Tensor, "n C H W"]]:
+    """The function's value at each image and its gradient in that image."""
+    with torch.enable_grad():
+        z = x.detach().requires_grad_()
+        value = function(z)
+        (gradient,) = torch.autograd.grad(value.sum(), z)
+    return value.detach(), gradient
+
+
+def gaps(
+    classifier: nn.Module, y: Int[Tensor, " n"]
+) -> Callable[[Float[Tensor, "n C H W"]], Float[Tensor, " n"]]:
+    """The margin of y as a function of the images: negative where the decision is another."""
+    return lambda images: margin(classifier(images), y)
+
+
+def bisect(
+    gap: Callable[[Tensor], Tensor], x: Float[Tensor, "n C H W"], z: Float[Tensor, "n C H W"]
+) -> Float[Tensor, "n C H W"]:
+    """On the segment from x to z, the boundary's far side at 1e-12 of its length.
+
+    z stays as it is where its gap is not negative.
+    """
+    low = torch.zeros_like(norms(x))
+    high = torch.ones_like(low)
+    with torch.no_grad():
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            crossed = gap(x + by_image(middle) * (z - x)) < 0
+            high = torch.where(crossed, middle, high)
+            low = torch.where(crossed, low, middle)
+    return torch.where(by_image(high < 1), x + by_image(high) * (z - x), z)
+
+
+def walk(
+    gap: Callable[[Tensor], Tensor],
+    x: Float[Tensor, "n C H W"],
+    z: Float[Tensor, "n C H W"],
+    steps: int,
+) -> Float[Tensor, "n C H W"]:
+    """Follow the boundary from z, on its far side, to where its distance to x is least.
+
+    The tangent plane at z with normal n has its point nearest to x along n. The ray from x to
+    z is turned towards it; where the turned ray reaches another decision at no greater
+    distance, it is kept and shortened to its crossing, else the next turn is halved.
+    """
+    turn = torch.ones_like(norms(x))
+    for _ in range(steps):
+        _, gradient = value_and_gradient(gap, z)
+        ray = z - x
+        radius = norms(ray)
+        direction = ray / by_image(radius.clamp(min=TINY))
+        normal = -gradient / by_image(norms(gradient).clamp(min=TINY))
+        foot = by_image((direction * normal).flatten(1).sum(dim=1)) * normal
+        turned = direction + by_image(turn) * (foot - direction)
+        turned = turned / by_image(norms(turned).clamp(min=TINY))
+        reached, crossed = _shorten(gap, x, turned, radius)
+        z = torch.where(by_image(crossed), x + by_image(reached) * turned, z)
+        turn = torch.where(crossed, (2 * turn).clamp(max=1.0), turn / 4)
+        if (turn < SMALLEST_TURN).all():
+            break
+    return z
+
+
+def _shorten(
+    gap: Callable[[Tensor], Tensor],
+    x: Float[Tensor, "n C H W"],
+    direction: Float[Tensor, "n C H W"],
+    radius: Float[Tensor, " n"],
+) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
+    """How far along each unit direction the gap turns negative, at most `radius`; and whether.
+
+    Newton's method from the far side, held inside the bracket of distances known to be on
+    either side; what is returned has been evaluated as negative.
+    """
+    value, gradient = value_and_gradient(gap, x + by_image(radius) * direction)
+    crossed = value < 0
+    slope = (gradient * direction).flatten(1).sum(dim=1)
+    low, high = torch.zeros_like(radius), radius
+    with torch.no_grad():
+        for evaluation in range(CROSSINGS):
+            # Newton's point, a little short of the crossing so that it stays on the far side.
+            step = value / slope.clamp(max=-TINY) * (1 - 0.1 ** (evaluation + 1))
+            trial = high - step
+            trial = torch.where((trial > low) & (trial < high), trial, (low + high) / 2)
+            there = gap(x + by_image(trial) * direction)
+            beyond = there < 0
+            high = torch.where(beyond, trial, high)
+            value = torch.where(beyond, there, value)
+            low = torch.where(beyond, low, trial)
+    return high, crossed
+
+
+class BoundaryWalk(Attack):
+    """From every start at hand along the boundary to its nearest point.
+
+    Starts are the successes of other attacks, and the nearest samples that the classifier puts
+    into another class; the latter exist for every image.
+    """
+
+    name = "boundary-walk"
+
+    def __init__(
+        self,
+        pool: Float[Tensor, "m C H W"],
+        *,
+        attacks: Sequence[Attack] = (),
+        samples: int = 1,
+        steps: int = 30,
+    ):
+        """Hold the starting points.
+
+        Args:
+            pool: Images, such as samples of the task; at least one in another class for each
+                decision that is attacked.
+            attacks: Whose successes to start from as well.
+            samples: How many of the nearest of the pool to walk from.
+            steps: Turns of each ray.
+        """
+        self.pool = pool
+        self.attacks = tuple(attacks)
+        self.samples = samples
+        self.steps = steps
+
+    def run(
+        self, classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]
+    ) -> Float[Tensor, "n C H W"]:
+        """Walk from each start and keep the nearest end."""
+        gap = gaps(classifier, y)
+        best, best_norm = x, torch.full_like(norms(x), torch.inf)
+        for start in self._starts(classifier, x, y):
+            z = walk(gap, x, bisect(gap, x, start), self.steps)
+            with torch.no_grad():
+                reached = norms(z - x).masked_fill(gap(z) >= 0, torch.inf)
+            nearer = reached < best_norm
+            best = torch.where(by_image(nearer), z, best)
+            best_norm = torch.where(nearer, reached, best_norm)
+        return best
+
+    def _starts(
+        self, classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]
+    ) -> Iterator[Float[Tensor, "n C H W"]]:
+        for attack in self.attacks:
+            yield attack(classifier, x, y).images.to(x)
+        pool = placed(classifier, self.pool)
+        decided = decisions(classifier, pool).to(y.device)
+        distances = torch.cdist(x.flatten(1), pool.flatten(1))
+        distances = distances.masked_fill(decided[None] == y[:, None], torch.inf)
+        for index in distances.topk(self.samples, largest=False).indices.unbind(dim=1):
+            yield pool[index]

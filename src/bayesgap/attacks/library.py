@@ -1,0 +1,89 @@
+"""Foolbox's minimisation attacks behind this package's signature.
+
+Foolbox clips to bounds. Samples of a density are not confined to [0, 1], so the bounds are the
+data's own range with a margin, wide enough not to bind; they are part of an attack's settings.
+"""
+
+from typing import Any
+
+import foolbox
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from bayesgap.attacks.base import Attack
+from bayesgap.errors import BayesgapError
+
+BOUNDS_MARGIN = 1.0  # pixel units beyond the smallest and largest value of the images
+
+
+class Foolbox(Attack):
+    """Any of foolbox's L2 minimisation attacks, by the name of its class."""
+
+    def __init__(
+        self, attack: str, *, name: str, logit_scale: float = 1.0, **settings: Any
+    ):
+        """Build the attack.
+
+        Args:
+            attack: A class of `foolbox.attacks`, such as "DDNAttack".
+            name: What results call it.
+            logit_scale: What the classifier's logits are multiplied by for this attack alone.
+            **settings: The class's own.
+
+        Raises:
+            BayesgapError: foolbox has no such minimisation attack, or not with these settings.
+        """
+        kind = getattr(foolbox.attacks, attack, None)
+        if not (isinstance(kind, type) and issubclass(kind, foolbox.attacks.base.MinimizationAttack)):
+            raise BayesgapError(f"foolbox has no minimisation attack called {attack!r}.")
+        try:
+            self.attack = kind(**settings)
+        except TypeError as error:
+            raise BayesgapError(f"foolbox's {attack} cannot be set up: {error}.") from error
+        self.name = name
+        self.logit_scale = logit_scale
+
+    def run(
+        self, classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]
+    ) -> Float[Tensor, "n C H W"]:
+        """Run it without a limit on the perturbation."""
+        bounds = (x.min().item() - BOUNDS_MARGIN, x.max().item() + BOUNDS_MARGIN)
+        scaled = _Scaled(classifier, self.logit_scale).eval()
+        model = foolbox.PyTorchModel(scaled, bounds=bounds, device=x.device)
+        images = self.attack.run(model, x, foolbox.criteria.Misclassification(y))
+        # An image of zeros is how some attacks say that they found nothing.
+        nothing = (images == 0).flatten(1).all(dim=1)
+        return torch.where(nothing[:, None, None, None], x, images)
+
+
+class _Scaled(nn.Module):
+    def __init__(self, classifier: nn.Module, scale: float):
+        super().__init__()
+        self.classifier = classifier
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * self.classifier(x)
+
+
+def ddn(steps: int = 100) -> Foolbox:
+    """Decoupled direction and norm (Rony et al., 2019), with foolbox's defaults but the steps."""
+    return Foolbox("DDNAttack", name="ddn", steps=steps)
+
+
+def cw_l2(*, logit_scale: float = 1.0) -> Foolbox:
+    """Carlini and Wagner's L2 attack at the paper's settings (appendix C.1).
+
+    500 iterations, 3 binary searches, learning rate 0.01, and an initial constant of 0.01, the
+    default of the library that the paper used.
+    """
+    return Foolbox(
+        "L2CarliniWagnerAttack",
+        name="cw-l2",
+        logit_scale=logit_scale,
+        binary_search_steps=3,
+        steps=500,
+        stepsize=0.01,
+        initial_const=0.01,
+    )

@@ -1,0 +1,166 @@
+"""Support vector machines: fitted by scikit-learn, evaluated and attacked as torch modules.
+
+Two classes have one decision function f and logits (−f/2, f/2), so that their margin is |f|;
+more classes have one function each, against all others.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from sklearn.svm import SVC, LinearSVC
+from torch import Tensor, nn
+
+from bayesgap.errors import BayesgapError
+
+CHUNK_BYTES = 64 * 2**20  # of the kernel between a chunk of images and the support vectors
+
+
+def _as_logits(functions: Float[Tensor, "n f"]) -> Float[Tensor, "n classes"]:
+    if functions.shape[1] > 1:
+        return functions
+    return torch.cat([-functions / 2, functions / 2], dim=1)
+
+
+def _targets(y: Int[Tensor, " n"], classes: int) -> list[np.ndarray]:
+    """±1 for each decision function: class 1 against 0, or each class against all others.
+
+    Raises:
+        BayesgapError: a class without images.
+    """
+    missing = sorted(set(range(classes)) - set(y.tolist()))
+    if missing:
+        raise BayesgapError(f"An SVM needs images of every class; none of class {missing[0]}.")
+    positive = [1] if classes == 2 else range(classes)
+    return [np.where(y.numpy() == label, 1, -1) for label in positive]
+
+
+class LinearSVM(nn.Module):
+    """f(x) = w·x + b for each decision function; float64."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, weight: Float[Tensor, "f d"], bias: Float[Tensor, " f"]):
+        """Hold the fitted functions: one for two classes, else one a class."""
+        super().__init__()
+        self.register_buffer("weight", weight.double())
+        self.register_buffer("bias", bias.double())
+
+    def forward(self, x: Float[Tensor, "n C H W"]) -> Float[Tensor, "n classes"]:
+        """Logits."""
+        return _as_logits(nn.functional.linear(x.flatten(1), self.weight, self.bias))
+
+
+def train_linear_svm(
+    x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"], *, classes: int, seed: int
+) -> LinearSVM:
+    """scikit-learn's linear SVC with its defaults (appendix B.4), on flattened images.
+
+    Args:
+        x: Images.
+        y: Labels.
+        classes: How many.
+        seed: Of the order in which the solver visits images.
+
+    Raises:
+        BayesgapError: a class without images.
+    """
+    points = x.flatten(1).double().numpy()
+    fits = [
+        LinearSVC(random_state=seed % 2**32).fit(points, target) for target in _targets(y, classes)
+    ]
+    return LinearSVM(
+        torch.from_numpy(np.concatenate([fit.coef_ for fit in fits])),
+        torch.from_numpy(np.concatenate([fit.intercept_ for fit in fits])),
+    )
+
+
+def squared_distances(
+    x: Float[Tensor, "n d"], z: Float[Tensor, "m d"]
+) -> Float[Tensor, "n m"]:
+    """‖x_i − z_j‖² for all pairs, by one matrix product; never below 0."""
+    squares = x.square().sum(1)[:, None] + z.square().sum(1)
+    return torch.addmm(squares, x, z.mT, alpha=-2).clamp(min=0)
+
+
+class RBFSVM(nn.Module):
+    """f(x) = Σ_s c_s exp(−gamma ‖x − s‖²) + b over the support vectors s; float64."""
+
+    support: Tensor
+    coefficients: Tensor
+    bias: Tensor
+
+    def __init__(
+        self,
+        support: Float[Tensor, "s d"],
+        coefficients: Float[Tensor, "s f"],
+        bias: Float[Tensor, " f"],
+        gamma: float,
+    ):
+        """Hold the fitted functions.
+
+        Args:
+            support: Support vectors, as flattened images.
+            coefficients: c, for one function (two classes) or one a class.
+            bias: b of each function.
+            gamma: In 1 / squared pixel units (appendix B.5: 1 / (2 sigma²)).
+        """
+        super().__init__()
+        self.register_buffer("support", support.double())
+        self.register_buffer("coefficients", coefficients.double())
+        self.register_buffer("bias", bias.double())
+        self.gamma = gamma
+
+    def forward(self, x: Float[Tensor, "n C H W"]) -> Float[Tensor, "n classes"]:
+        """Logits; the kernel is made for a chunk of images at a time."""
+        rows = max(1, CHUNK_BYTES // (8 * len(self.support)))
+        functions = [
+            torch.exp(-self.gamma * squared_distances(chunk, self.support)) @ self.coefficients
+            for chunk in x.flatten(1).split(rows)
+        ]
+        return _as_logits(torch.cat(functions) + self.bias)
+
+
+def train_rbf_svms(
+    x: Float[Tensor, "n C H W"],
+    y: Int[Tensor, " n"],
+    *,
+    gammas: Sequence[float],
+    classes: int,
+    cost: float = 1.0,
+) -> list[RBFSVM]:
+    """One RBF SVM for each gamma, all from one matrix of distances between the images.
+
+    The solver (libsvm's, through scikit-learn) has no randomness. Memory: two (n, n) matrices.
+
+    Args:
+        x: Images.
+        y: Labels.
+        gammas: Kernel parameters, positive.
+        classes: How many.
+        cost: The SVM's C; scikit-learn's default.
+
+    Raises:
+        BayesgapError: a class without images, or a gamma that is not positive.
+    """
+    for gamma in gammas:
+        if not (gamma > 0 and math.isfinite(gamma)):
+            raise BayesgapError(f"An RBF kernel needs a positive gamma; got {gamma}.")
+    points = x.flatten(1).double()
+    distances = squared_distances(points, points)
+    targets = _targets(y, classes)
+    machines = []
+    for gamma in gammas:
+        kernel = torch.exp(-gamma * distances).numpy()
+        coefficients = torch.zeros(len(points), len(targets), dtype=torch.float64)
+        bias = torch.zeros(len(targets), dtype=torch.float64)
+        for function, target in enumerate(targets):
+            fit = SVC(C=cost, kernel="precomputed").fit(kernel, target)
+            coefficients[fit.support_, function] = torch.from_numpy(fit.dual_coef_[0])
+            bias[function] = float(fit.intercept_[0])
+        used = (coefficients != 0).any(dim=1)
+        machines.append(RBFSVM(points[used], coefficients[used], bias, gamma))
+    return machines

@@ -1,0 +1,1 @@
+"""Known densities of images given the class, and how to fit them."""

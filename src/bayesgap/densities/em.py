@@ -1,0 +1,224 @@
+"""Maximum likelihood for mixtures of factor analyzers by expectation-maximisation.
+
+The E-step scores a chunk of images against all components at once, the M-step's sums are
+products with the same chunk while it is still in cache, and nothing grows with the number of
+images but one log-likelihood each. Sums within a chunk are made in the fit's dtype, sums over
+chunks and the small solves in float64.
+
+The algorithm is that of Ghahramani and Hinton (1996), in other variables: with u = Lᵀz, where
+M = I + AᵀD⁻¹A = L Lᵀ, the posterior of u given x has mean W(x − mu), which scoring yields
+anyway, and covariance I.
+"""
+
+import warnings
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
+
+from bayesgap.densities.fitting import (
+    QUANTISATION_VARIANCE,
+    SMALLEST_FACTOR,
+    Fit,
+    Parameters,
+    check_images,
+    initialise,
+)
+from bayesgap.densities.mfa import Whitening, score, whiten
+from bayesgap.progress import progress
+
+EMPTY = 1.0  # a component that answers for less than one image is empty
+RESEEDINGS = 10  # after as many iterations with a re-seeding, empty components are dropped
+
+
+class Statistics(NamedTuple):
+    """Expected sufficient statistics, with ũ = [u; 1] and x relative to the whitening's centre.
+
+    `outer` is Σ r E[ũũᵀ], `cross` Σ r E[ũ]xᵀ, `square` Σ r x², each sum over images with
+    responsibilities r.
+    """
+
+    outer: Float[Tensor, "K l+1 l+1"]
+    cross: Float[Tensor, "K l+1 d"]
+    square: Float[Tensor, "K d"]
+    log_likelihoods: Float[Tensor, " n"]
+
+
+def fit_em(
+    x: Tensor,
+    components: int,
+    latent: int,
+    *,
+    seed: int,
+    isotropic: bool = False,
+    noise_floor: float = QUANTISATION_VARIANCE,
+    max_iterations: int = 200,
+    tolerance: float = 1e-5,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+    chunk: int = 1024,
+) -> Fit:
+    """Fit a mixture of factor analyzers by EM from a k-means start.
+
+    Between re-seedings of empty components the log-likelihood never falls, up to the rounding
+    of `dtype`; the floor on D does not change that, since each D's likelihood has one maximum.
+
+    Args:
+        x: Images (n, …) in [0, 1], flattened to (n, d).
+        components: K.
+        latent: l, factors a component.
+        seed: Of the k-means start and of re-seedings.
+        isotropic: One noise variance a component instead of one a pixel.
+        noise_floor: Smallest noise variance; by default that of 8-bit quantisation.
+        max_iterations: Iterations at most; reaching them warns.
+        tolerance: Stop when an iteration improves the log-likelihood by less, relatively.
+        dtype: Of the products with the images.
+        device: Where those products run.
+        chunk: Images at a time; bounds the working memory.
+
+    Raises:
+        BayesgapError: images or settings that no density can be fitted to.
+    """
+    x = check_images(x, components, latent, noise_floor)
+    generator = torch.Generator().manual_seed(seed)
+    parameters = initialise(
+        x, components, latent, isotropic=isotropic, noise_floor=noise_floor, seed=seed
+    )
+    history: list[float] = []
+    reseeded: list[int] = []
+    converged = False
+    with progress("fitting by EM", max_iterations) as advance:
+        for iteration in range(max_iterations):
+            statistics, whitening = expectation(x, parameters, dtype, device, chunk)
+            history.append(statistics.log_likelihoods.mean().item())
+            advance(note=f"log-likelihood {history[-1]:.3f}")
+            just_reseeded = bool(reseeded) and reseeded[-1] == iteration - 1
+            if len(history) > 1 and not just_reseeded:
+                converged = history[-1] - history[-2] <= tolerance * abs(history[-1])
+            if converged:
+                break
+            empty = statistics.outer[:, -1, -1] < EMPTY
+            statistics, whitening = _without(empty, statistics, whitening)
+            parameters = maximisation(
+                statistics, whitening, isotropic=isotropic, noise_floor=noise_floor
+            )
+            if empty.any() and len(reseeded) < RESEEDINGS:
+                reseeded.append(iteration)
+                worst = statistics.log_likelihoods.argsort()[: int(empty.sum())]
+                parameters = _with_new(
+                    parameters, x[worst.to(x.device)], x, isotropic, noise_floor, generator
+                )
+    if not converged:
+        warnings.warn(
+            f"EM stopped after {max_iterations} iterations before its relative improvement fell "
+            f"below {tolerance:g}: raise max_iterations.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    if len(parameters.weights) < components:
+        warnings.warn(
+            f"{components - len(parameters.weights)} of {components} components stayed empty "
+            "and were dropped: ask for fewer.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    return Fit(parameters.density(), history, reseeded, converged)
+
+
+def expectation(
+    x: Float[Tensor, "n d"],
+    parameters: Parameters,
+    dtype: torch.dtype,
+    device: str | torch.device,
+    chunk: int,
+) -> tuple[Statistics, Whitening]:
+    """The E-step: responsibilities of all components for all images, summed up chunk by chunk."""
+    exact = whiten(parameters.means, parameters.factors, parameters.noise)
+    whitening = Whitening(*(tensor.to(device, dtype) for tensor in exact))
+    log_weights = parameters.weights.log().to(device, dtype)
+    components, latent = whitening.shifts.shape[0], whitening.shifts.shape[1] - 1
+    dimension = x.shape[1]
+    outer = torch.zeros(components, latent + 1, latent + 1, dtype=torch.float64)
+    cross = torch.zeros(components * (latent + 1), dimension, dtype=torch.float64)
+    square = torch.zeros(components, dimension, dtype=torch.float64)
+    log_likelihoods = []
+    # The two largest arrays are allocated once: their page faults would cost as much as a product.
+    buffers = torch.empty(2, min(chunk, len(x)), dimension, dtype=dtype, device=device)
+    for images in x.split(chunk):
+        centred, squared = buffers[:, : len(images)]
+        torch.sub(images.to(device, dtype), whitening.centre, out=centred)
+        torch.mul(centred, centred, out=squared)
+        log_prob, u = score(centred, squared, whitening)
+        joint = log_prob + log_weights
+        peak = joint.amax(dim=1, keepdim=True)
+        responsibilities = (joint - peak).exp_()
+        total = responsibilities.sum(dim=1, keepdim=True)
+        responsibilities /= total
+        # ũ carries a 1, so that its products with r give the counts and the plain sums too.
+        u[:, :, -1] = 1
+        weighted = u * responsibilities[:, :, None]
+        outer += (weighted.permute(1, 2, 0) @ u.permute(1, 0, 2)).cpu()
+        cross += (weighted.flatten(1).mT @ centred).cpu()
+        square += (responsibilities.mT @ squared).cpu()
+        log_likelihoods.append((peak + total.log()).flatten().double().cpu())
+    counts = outer[:, -1, -1].clone()
+    outer[:, :latent, :latent] += counts[:, None, None] * torch.eye(latent, dtype=torch.float64)
+    cross = cross.reshape(components, latent + 1, dimension)
+    return Statistics(outer, cross, square, torch.cat(log_likelihoods)), exact
+
+
+def maximisation(
+    statistics: Statistics, whitening: Whitening, *, isotropic: bool, noise_floor: float
+) -> Parameters:
+    """The M-step: [A mu] by one joint regression on ũ, then D from what it leaves, in float64."""
+    outer, cross, square, log_likelihoods = statistics
+    counts = outer[:, -1, -1]
+    regression = torch.linalg.solve(outer, cross)
+    noise = (square - (regression * cross).sum(dim=1)) / counts[:, None]
+    if isotropic:
+        noise = noise.mean(dim=1, keepdim=True).expand_as(noise)
+    return Parameters(
+        weights=counts / len(log_likelihoods),
+        means=whitening.centre + regression[:, -1],
+        factors=(whitening.cholesky @ regression[:, :-1]).mT,  # A z = (A L⁻ᵀ) u
+        noise=noise.clamp(min=noise_floor),
+    )
+
+
+def _without(
+    empty: Tensor, statistics: Statistics, whitening: Whitening
+) -> tuple[Statistics, Whitening]:
+    if not empty.any():
+        return statistics, whitening
+    outer, cross, square, log_likelihoods = statistics
+    kept = Statistics(outer[~empty], cross[~empty], square[~empty], log_likelihoods)
+    return kept, Whitening(
+        whitening.centre, *(tensor[~empty] for tensor in whitening[1:])
+    )
+
+
+def _with_new(
+    parameters: Parameters,
+    images: Float[Tensor, "e d"],
+    x: Float[Tensor, "n d"],
+    isotropic: bool,
+    noise_floor: float,
+    generator: torch.Generator,
+) -> Parameters:
+    """Add a broad component around each of the worst explained images, at an average weight."""
+    old = len(parameters.weights)
+    new, dimension = images.shape
+    latent = parameters.factors.shape[2]
+    variance = x.double().var(dim=0, correction=0).cpu().clamp(min=noise_floor)
+    if isotropic:
+        variance = variance.mean().expand_as(variance)
+    factors = torch.randn(new, dimension, latent, generator=generator, dtype=torch.float64)
+    share = 1 / (old + new)
+    return Parameters(
+        torch.cat([parameters.weights * (1 - new * share), torch.full((new,), share).double()]),
+        torch.cat([parameters.means, images.double().cpu()]),
+        torch.cat([parameters.factors, SMALLEST_FACTOR * noise_floor**0.5 * factors]),
+        torch.cat([parameters.noise, variance.expand(new, dimension)]),
+    )

@@ -1,0 +1,184 @@
+"""What both ways of fitting share: checks of the images, the k-means start, and the result."""
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
+from bayesgap.errors import BayesgapError
+
+QUANTISATION_VARIANCE = (1 / 255) ** 2 / 12  # of rounding a pixel in [0, 1] to 8 bits
+PROJECTED_DIMENSIONS = 50  # that k-means sees
+BASIS_IMAGES = 5_000  # from which that projection is computed
+SMALLEST_FACTOR = 0.1  # of the noise's standard deviation: EM never leaves A = 0 by itself
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The parameters of a mixture while it is being fitted; float64."""
+
+    weights: Float[Tensor, " K"]
+    means: Float[Tensor, "K d"]
+    factors: Float[Tensor, "K d l"]
+    noise: Float[Tensor, "K d"]
+
+    def density(self) -> MixtureOfFactorAnalyzers:
+        """The mixture with these parameters, on the CPU."""
+        return MixtureOfFactorAnalyzers(
+            self.weights.cpu(), self.means.cpu(), self.factors.cpu(), self.noise.cpu()
+        )
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted density and how it came about.
+
+    Attributes:
+        density: The mixture.
+        log_likelihoods: Mean log-likelihood in nats per image at the start of each iteration
+            (for SGD: over the mini-batches of each epoch).
+        reseeded: The iterations after which empty components were started anew; the
+            log-likelihood may fall there, and nowhere else.
+        converged: Whether the relative improvement fell below the tolerance.
+    """
+
+    density: MixtureOfFactorAnalyzers
+    log_likelihoods: list[float]
+    reseeded: list[int]
+    converged: bool
+
+
+def check_images(x: Tensor, components: int, latent: int, noise_floor: float) -> Tensor:
+    """Flatten images (n, …) to points (n, d), refusing what no density can be fitted to.
+
+    Raises:
+        BayesgapError: values that are not finite, fewer distinct images than components, or
+            settings out of range.
+    """
+    if x.ndim < 2 or 0 in x.shape:
+        raise BayesgapError(f"Images (n, …) are needed to fit a density; got {tuple(x.shape)}.")
+    if not torch.is_floating_point(x):
+        raise BayesgapError(f"Images must be floating-point, in [0, 1]; these are {x.dtype}.")
+    x = x.reshape(len(x), -1)
+    finite = torch.isfinite(x).all(dim=1)
+    if not finite.all():
+        bad = (~finite).nonzero().flatten().tolist()
+        raise BayesgapError(f"{len(bad)} of {len(x)} images hold NaN or infinity, first: {bad[0]}.")
+    if components < 1 or not 0 <= latent <= x.shape[1]:
+        raise BayesgapError(
+            f"A mixture needs at least 1 component and 0 to {x.shape[1]} latent factors; "
+            f"got {components} and {latent}."
+        )
+    if not noise_floor > 0:
+        raise BayesgapError(f"The floor on the noise variance must be positive; got {noise_floor}.")
+    distinct = _count_distinct(x)
+    if distinct < components:
+        raise BayesgapError(
+            f"{len(x)} images ({distinct} distinct) are too few for {components} components: "
+            "ask for fewer."
+        )
+    return x
+
+
+def _count_distinct(x: Float[Tensor, "n d"]) -> int:
+    """Distinct rows, told apart by their products with one random vector."""
+    generator = torch.Generator().manual_seed(0)
+    direction = torch.randn(x.shape[1], generator=generator, dtype=torch.float64)
+    products = [chunk.double().cpu() @ direction for chunk in x.split(1024)]
+    return len(torch.cat(products).unique())
+
+
+def initialise(
+    x: Float[Tensor, "n d"],
+    components: int,
+    latent: int,
+    *,
+    isotropic: bool,
+    noise_floor: float,
+    seed: int,
+) -> Parameters:
+    """Start from k-means on a projection, with a probabilistic PCA inside each cluster.
+
+    Everything runs on the CPU; k-means on one thread, where its sums have one order.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    labels = _cluster(x, components, seed=seed)
+    means, factors, noise, counts = [], [], [], []
+    for component in range(components):
+        members = x[labels == component].double().cpu()
+        mean, loading, variance = _principal_factors(
+            members, latent, noise_floor=noise_floor, generator=generator
+        )
+        means.append(mean)
+        factors.append(loading)
+        noise.append(variance.mean().expand_as(variance) if isotropic else variance)
+        counts.append(len(members))
+    weights = torch.tensor(counts, dtype=torch.float64)
+    return Parameters(
+        weights / weights.sum(), torch.stack(means), torch.stack(factors), torch.stack(noise)
+    )
+
+
+def _cluster(x: Float[Tensor, "n d"], clusters: int, *, seed: int) -> Int[Tensor, " n"]:
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(x), generator=generator)[:BASIS_IMAGES]
+    some = x[chosen.to(x.device)].double().cpu()
+    centre = some.mean(dim=0)
+    directions = min(PROJECTED_DIMENSIONS, *some.shape)
+    basis = _leading_directions(some - centre, directions)[0]
+    projected = torch.cat([(c.double().cpu() - centre) @ basis.mT for c in x.split(1024)])
+    with threadpool_limits(1), warnings.catch_warnings():
+        # Images that are nearly equal can leave a cluster empty; EM starts it anew.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        means = KMeans(clusters, n_init=1, random_state=seed % 2**32).fit(projected.numpy())
+    return torch.from_numpy(means.labels_).long().to(x.device)
+
+
+def _leading_directions(
+    centred: Float[Tensor, "n d"], count: int
+) -> tuple[Float[Tensor, "count d"], Float[Tensor, " count"]]:
+    """Unit principal directions and their variances, from the smaller of the two Gram matrices."""
+    n, d = centred.shape
+    if n < d:
+        values, vectors = torch.linalg.eigh(centred @ centred.mT)
+        directions = vectors.mT @ centred
+    else:
+        values, vectors = torch.linalg.eigh(centred.mT @ centred)
+        directions = vectors.mT
+    directions = torch.nn.functional.normalize(directions.flip(0)[:count], dim=1)
+    return directions, values.flip(0)[:count].clamp(min=0) / n
+
+
+def _principal_factors(
+    members: Float[Tensor, "m d"],
+    latent: int,
+    *,
+    noise_floor: float,
+    generator: torch.Generator,
+) -> tuple[Float[Tensor, " d"], Float[Tensor, "d l"], Float[Tensor, " d"]]:
+    """Mean, factors and noise variances of one cluster: its PCA, the rest of each pixel as noise.
+
+    A cluster of few or equal images spans fewer than l directions; the rest are filled with
+    small random ones, since A = 0 is a fixed point of EM.
+    """
+    if len(members) == 0:
+        raise AssertionError("k-means on at least as many distinct points left a cluster empty")
+    mean = members.mean(dim=0)
+    centred = members - mean
+    dimension = members.shape[1]
+    variances = centred.square().mean(dim=0)
+    factors = torch.randn(dimension, latent, generator=generator, dtype=torch.float64)
+    factors *= SMALLEST_FACTOR * noise_floor**0.5
+    spanned = min(latent, len(members) - 1)
+    if spanned > 0:
+        directions, values = _leading_directions(centred, spanned)
+        rest = (variances.sum() - values.sum()).clamp(min=0) / max(1, dimension - spanned)
+        factors[:, :spanned] += directions.mT * (values - rest).clamp(min=0).sqrt()
+    noise = (variances - factors.square().sum(dim=1)).clamp(min=noise_floor)
+    return mean, factors, noise

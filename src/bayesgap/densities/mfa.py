@@ -1,0 +1,286 @@
+"""Mixtures of factor analyzers: densities of images that can be scored and sampled exactly.
+
+Three requirements shaped this module. The paper's noise (standard deviation 0.001) makes
+log-densities of millions of nats that cancel, so every derived quantity is computed in float64
+and relative to a point amid the means. All components are scored at once by matrix products,
+in chunks of images, so that memory does not grow with their number. And a density is a
+`torch.nn.Module`, so that whatever contains one moves to a device with it.
+"""
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from bayesgap import files
+from bayesgap.errors import BayesgapError
+
+CHUNK_BYTES = 64 * 2**20  # of working memory for each chunk of images
+
+
+class Whitening(NamedTuple):
+    """What scoring needs of K components, derived from their parameters (see `whiten`).
+
+    A component's l + 1 projections are the rows of W and, last, D⁻¹(mu − centre); its shifts
+    are what these products lack: −W(mu − centre) and all of log N that does not depend on x.
+    """
+
+    centre: Float[Tensor, " d"]
+    inverse_noise: Float[Tensor, "K d"]
+    projections: Float[Tensor, "K l+1 d"]
+    shifts: Float[Tensor, "K l+1"]
+    cholesky: Float[Tensor, "K l l"]
+
+
+def whiten(
+    means: Float[Tensor, "K d"], factors: Float[Tensor, "K d l"], noise: Float[Tensor, "K d"]
+) -> Whitening:
+    """Derive what scores N(mu, A Aᵀ + diag(D)) by the Woodbury identity, differentiably.
+
+    With M = I + AᵀD⁻¹A = L Lᵀ and W = L⁻¹AᵀD⁻¹, the squared Mahalanobis distance is
+    ‖D^(-1/2)(x − mu)‖² − ‖W(x − mu)‖² and log|Σ| = log|M| + Σ log D. Everything is relative to
+    the average of the means, so that a common offset of the data costs no precision.
+    """
+    dimension, latent = factors.shape[1:]
+    inverse_noise = 1 / noise
+    scaled_factors = factors * inverse_noise[:, :, None]
+    capacitance = factors.mT @ scaled_factors + torch.eye(latent).to(factors)
+    cholesky = torch.linalg.cholesky(capacitance)
+    loadings = torch.linalg.solve_triangular(cholesky, scaled_factors.mT, upper=False)
+    centre = means.mean(dim=0)
+    offsets = means - centre
+    log_determinants = 2 * cholesky.diagonal(dim1=1, dim2=2).log().sum(1) + noise.log().sum(1)
+    constants = (
+        (offsets.square() * inverse_noise).sum(1)
+        + log_determinants
+        + dimension * math.log(2 * math.pi)
+    )
+    return Whitening(
+        centre=centre,
+        inverse_noise=inverse_noise,
+        projections=torch.cat([loadings, (offsets * inverse_noise)[:, None]], dim=1),
+        shifts=torch.cat([-(loadings @ offsets[:, :, None]).squeeze(2), -constants[:, None] / 2], 1),
+        cholesky=cholesky,
+    )
+
+
+def score(
+    centred: Float[Tensor, "n d"], squared: Float[Tensor, "n d"], whitening: Whitening
+) -> tuple[Float[Tensor, "n K"], Float[Tensor, "n K l+1"]]:
+    """Log-density of every component at every point, by two matrix products.
+
+    Args:
+        centred: The points x less `whitening.centre`.
+        squared: Their element-wise squares.
+        whitening: What `whiten` derived.
+
+    Returns:
+        log N(x; mu_k, Σ_k), and the projections of x, of which the first l are W(x − mu_k).
+    """
+    components, width = whitening.shifts.shape
+    projected = torch.addmm(
+        whitening.shifts.flatten(), centred, whitening.projections.flatten(0, 1).mT
+    ).reshape(-1, components, width)
+    explained = projected[:, :, :-1].square().sum(dim=2)
+    spread = squared @ whitening.inverse_noise.mT
+    return projected[:, :, -1] + 0.5 * (explained - spread), projected
+
+
+class MixtureOfFactorAnalyzers(nn.Module):
+    """The density Σ_k pi_k N(mu_k, A_k A_kᵀ + diag(D_k)) on vectors of length d.
+
+    Each of the K components is a Gaussian with l latent factors (equation 11 of the paper). All
+    quantities are float64 unless the module is moved to another dtype; inputs follow the module.
+    """
+
+    log_weights: Tensor
+    means: Tensor
+    factors: Tensor
+    noise: Tensor
+
+    def __init__(
+        self,
+        weights: Float[Tensor, " K"],
+        means: Float[Tensor, "K d"],
+        factors: Float[Tensor, "K d l"],
+        noise: Float[Tensor, "K d"],
+    ):
+        """Check the parameters and derive what scoring needs.
+
+        Args:
+            weights: pi, positive; they must sum to 1 within 1e-5 and are then normalised.
+            means: mu, in pixel units.
+            factors: A, in pixel units; l may be 0.
+            noise: D, the **variances** of the axis-aligned noise, positive.
+
+        Raises:
+            BayesgapError: shapes disagree, or values are not finite, positive or normalised.
+        """
+        super().__init__()
+        _check(weights, means, factors, noise)
+        weights, means, factors, noise = (
+            tensor.detach().double().contiguous() for tensor in (weights, means, factors, noise)
+        )
+        self.register_buffer("log_weights", (weights / weights.sum()).log())
+        self.register_buffer("means", means)
+        self.register_buffer("factors", factors)
+        self.register_buffer("noise", noise)
+        for name, tensor in whiten(means, factors, noise)._asdict().items():
+            self.register_buffer(f"_{name}", tensor, persistent=False)
+
+    @property
+    def components(self) -> int:
+        """K, the number of Gaussians."""
+        return self.means.shape[0]
+
+    @property
+    def dimension(self) -> int:
+        """d, the number of pixel values of an image."""
+        return self.means.shape[1]
+
+    @property
+    def latent(self) -> int:
+        """l, the number of factors of each component."""
+        return self.factors.shape[2]
+
+    @property
+    def weights(self) -> Float[Tensor, " K"]:
+        """pi, the mixing proportions."""
+        return self.log_weights.exp()
+
+    @property
+    def whitening(self) -> Whitening:
+        """The derived quantities that `score` uses."""
+        return Whitening(*(getattr(self, f"_{name}") for name in Whitening._fields))
+
+    def component_log_prob(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n K"]:
+        """log pi_k + log N(x; mu_k, Σ_k) in nats, for every point and component.
+
+        Differentiable in x. Points are taken in chunks, so working memory is bounded.
+
+        Raises:
+            BayesgapError: x has another width than d.
+        """
+        if x.shape[1] != self.dimension:
+            raise BayesgapError(
+                f"Points of {x.shape[1]} values were given to a density over {self.dimension}."
+            )
+        x = x.to(self.means)
+        whitening = self.whitening
+        width = self.components * (self.latent + 4) + 2 * self.dimension
+        rows = max(1, CHUNK_BYTES // (width * x.element_size()))
+        scores = []
+        for chunk in x.split(rows):
+            centred = chunk - whitening.centre
+            scores.append(self.log_weights + score(centred, centred.square(), whitening)[0])
+        return torch.cat(scores)
+
+    def log_prob(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        """log p(x) in nats: the log-sum-exp of `component_log_prob` over components."""
+        return self.component_log_prob(x).logsumexp(dim=1)
+
+    def responsibilities(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n K"]:
+        """The probability of each component given the point (equation 8); rows sum to 1."""
+        return self.component_log_prob(x).softmax(dim=1)
+
+    def sample(
+        self, n: int, *, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "n d"], Int[Tensor, " n"]]:
+        """Draw n points, and tell which component each came from.
+
+        The random numbers are drawn where the generator lives, so a CPU generator gives the
+        same points whatever the device of the density.
+
+        Args:
+            n: How many.
+            generator: The only source of randomness; advances.
+        """
+        device, dtype = generator.device, self.means.dtype
+        component = torch.multinomial(
+            self.weights.to(device), n, replacement=True, generator=generator
+        )
+        z = torch.randn(n, self.latent, generator=generator, dtype=dtype, device=device)
+        epsilon = torch.randn(n, self.dimension, generator=generator, dtype=dtype, device=device)
+        component, z, epsilon = (t.to(self.means.device) for t in (component, z, epsilon))
+        # One product with all components' factors side by side: z stands in its own's columns.
+        basis = self.factors.permute(0, 2, 1).reshape(-1, self.dimension)
+        rows = max(1, CHUNK_BYTES // ((len(basis) + self.dimension) * z.element_size()))
+        signal = []
+        for chunk, own in zip(z.split(rows), component.split(rows), strict=True):
+            codes = chunk.new_zeros(len(chunk), self.components, self.latent)
+            codes[torch.arange(len(chunk), device=own.device), own] = chunk
+            signal.append(codes.reshape(len(chunk), -1) @ basis)
+        x = torch.cat(signal) + self.means[component] + self.noise[component].sqrt() * epsilon
+        return x, component
+
+    def covariance(self, component: int) -> Float[Tensor, "d d"]:
+        """Σ_k = A_k A_kᵀ + diag(D_k) of one component, as a dense matrix."""
+        factors = self.factors[component]
+        return factors @ factors.mT + torch.diag(self.noise[component])
+
+    def parameters_for_file(self) -> dict[str, Tensor]:
+        """The tensors that define the density, under the names of the constructor's arguments."""
+        return {
+            "weights": self.weights,
+            "means": self.means,
+            "factors": self.factors,
+            "noise": self.noise,
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write the density to a safetensors file.
+
+        Raises:
+            BayesgapError: the folder is missing or not writable.
+        """
+        files.save_tensors(path, self.parameters_for_file(), kind="density", metadata={})
+
+    @classmethod
+    def load(cls, path: str | Path) -> "MixtureOfFactorAnalyzers":
+        """Read what `save` wrote.
+
+        Raises:
+            BayesgapError: the file is missing, damaged or holds something else.
+        """
+        tensors, _ = files.load_tensors(path, kind="density")
+        names = ["weights", "means", "factors", "noise"]
+        try:
+            return cls(*files.require(tensors, names, path))
+        except BayesgapError as error:
+            raise BayesgapError(f"{path} cannot be read as a density: {error}") from error
+
+    def extra_repr(self) -> str:
+        """K, d and l."""
+        return f"components={self.components}, dimension={self.dimension}, latent={self.latent}"
+
+
+def _check(weights: Tensor, means: Tensor, factors: Tensor, noise: Tensor) -> None:
+    dimensions = (weights.ndim, means.ndim, factors.ndim, noise.ndim)
+    if (
+        dimensions != (1, 2, 3, 2)
+        or not len(weights) == len(means) == len(factors) == len(noise)
+        or means.shape != noise.shape
+        or means.shape != factors.shape[:2]
+        or 0 in means.shape
+    ):
+        shapes = ", ".join(str(tuple(t.shape)) for t in (weights, means, factors, noise))
+        raise BayesgapError(
+            "A mixture needs weights (K,), means (K, d), factors (K, d, l) and noise (K, d); "
+            f"the shapes given are {shapes}."
+        )
+    named = {"weights": weights, "means": means, "factors": factors, "noise": noise}
+    for name, tensor in named.items():
+        if not torch.isfinite(tensor).all():
+            raise BayesgapError(f"The {name} of a mixture must be finite; they are not.")
+    for name in ("weights", "noise"):
+        if not (named[name] > 0).all():
+            raise BayesgapError(
+                f"The {name} of a mixture must be positive; the smallest is "
+                f"{named[name].min().item():g}."
+            )
+    total = weights.double().sum().item()
+    if abs(total - 1) > 1e-5:
+        raise BayesgapError(f"The weights of a mixture must sum to 1; they sum to {total:g}.")

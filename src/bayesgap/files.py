@@ -1,0 +1,117 @@
+"""Files of tensors that may come from strangers: safetensors and JSON, never pickle.
+
+A file is written under a temporary name and renamed, so that a reader sees all of it or none.
+What it is stands in its header (`format` and `format_version`), and a file that is damaged, of
+another kind or written by a newer release is refused in one sentence.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bayesgap.errors import BayesgapError
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, then move it to `path` in one step.
+
+    Raises:
+        BayesgapError: the folder is missing or not writable.
+    """
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+    except OSError as error:
+        raise BayesgapError(f"Cannot write {path}: {error.strerror or error}.") from error
+    temporary = Path(name)
+    try:
+        write(temporary)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def save_tensors(
+    path: str | Path, tensors: Mapping[str, Tensor], *, kind: str, metadata: Mapping[str, Any]
+) -> None:
+    """Write named tensors and JSON metadata to one safetensors file, whole or not at all.
+
+    Args:
+        path: Where to write; an existing file is replaced.
+        tensors: Any shapes and dtypes, from any device.
+        kind: What the file is, for example "task"; `load_tensors` insists on it.
+        metadata: Anything that JSON can hold.
+
+    Raises:
+        BayesgapError: the folder is missing or not writable.
+    """
+    header = {"format": f"bayesgap.{kind}", "format_version": "1", "metadata": dump(metadata)}
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_whole(Path(path), lambda temporary: save_file(stored, temporary, metadata=header))
+
+
+def load_tensors(path: str | Path, *, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a file that `save_tensors` wrote: its tensors (on the CPU) and its metadata.
+
+    Raises:
+        BayesgapError: there is no such file, it is damaged, or it is not a `kind`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise BayesgapError(f"There is no file {path}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = json.loads(header.get("metadata", "{}"))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise BayesgapError(f"{path} is damaged or not a safetensors file: {error}.") from error
+    if header.get("format") != f"bayesgap.{kind}":
+        raise BayesgapError(
+            f"{path} is not a bayesgap {kind}: its header says {header.get('format')!r}."
+        )
+    if header.get("format_version") != "1":
+        raise BayesgapError(
+            f"{path} has format version {header.get('format_version')!r}; this release reads '1'."
+        )
+    if not isinstance(metadata, dict):
+        raise BayesgapError(f"{path} is damaged: its metadata is no JSON object.")
+    return tensors, metadata
+
+
+def require(tensors: Mapping[str, Tensor], names: list[str], path: str | Path) -> list[Tensor]:
+    """The named floating-point tensors of a file, or a sentence that says which is missing."""
+    for name in names:
+        if name not in tensors:
+            raise BayesgapError(f"{path} is damaged: it holds no tensor {name!r}.")
+        if not torch.is_floating_point(tensors[name]):
+            raise BayesgapError(
+                f"{path} is damaged: its tensor {name!r} has type {tensors[name].dtype}."
+            )
+    return [tensors[name] for name in names]
+
+
+def dump(value: Any, indent: int | None = None) -> str:
+    """JSON with sorted keys, so that equal values give equal bytes; NaN and infinity refused."""
+    return json.dumps(value, sort_keys=True, indent=indent, allow_nan=False, ensure_ascii=False)
+
+
+def sha256(path: str | Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

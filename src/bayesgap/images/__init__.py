@@ -1,0 +1,1 @@
+"""Real images that densities are fitted to."""

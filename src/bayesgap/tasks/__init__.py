@@ -1,0 +1,1 @@
+"""Classification problems with known densities, and their Bayes-optimal classifiers."""

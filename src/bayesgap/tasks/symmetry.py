@@ -1,0 +1,145 @@
+"""The paper's two variants of a task: equal minimal variances, or one broad outlier a class.
+
+Appendix B.2 fixes the noise of the symmetric variant (a standard deviation of 0.001) and the
+outliers' covariance and direction. It gives neither the outliers' weight nor how far their means
+are moved: the defaults here, 1 % and one standard deviation of the data along that direction,
+are ours.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
+from bayesgap.errors import BayesgapError
+from bayesgap.tasks.task import Spread, Task
+
+NOISE_STD = 1e-3  # appendix B.2
+OUTLIER_VARIANCE = 0.5  # appendix B.2: D = 0.5
+OUTLIER_WEIGHT = 0.01  # ours
+OUTLIER_MOVE = 1.0  # ours, in standard deviations of the data along the direction
+DIRECTION_RANK = 50  # appendix B.2: the eigenvector of the 50th largest eigenvalue
+
+
+def symmetric(task: Task, *, noise_std: float = NOISE_STD) -> Task:
+    """The task with every component's noise replaced by one small isotropic noise.
+
+    Args:
+        task: Any task; its weights, means and factors are kept.
+        noise_std: The standard deviation of every pixel's noise (0.001 in the paper).
+
+    Raises:
+        BayesgapError: a noise that is not positive.
+    """
+    if not noise_std > 0:
+        raise BayesgapError(f"The noise's standard deviation must be positive; got {noise_std}.")
+    densities = [
+        MixtureOfFactorAnalyzers(
+            density.weights,
+            density.means,
+            density.factors,
+            torch.full_like(density.noise, noise_std**2),
+        )
+        for density in task.densities
+    ]
+    return _variant(task, "symmetric", densities, {"noise_std": noise_std})
+
+
+def asymmetric(
+    task: Task,
+    *,
+    noise_std: float = NOISE_STD,
+    weight: float = OUTLIER_WEIGHT,
+    variance: float = OUTLIER_VARIANCE,
+    move: float = OUTLIER_MOVE,
+) -> Task:
+    """The symmetric variant plus one spherical outlier a class, N(m ± move · s · e, variance · I).
+
+    Here m is the mean of the real images, e the direction of `task.spread` and s their standard
+    deviation along it. Of two classes, the first gets the positive side; more are spaced evenly
+    from +move to −move.
+
+    Args:
+        task: A task that knows its `spread`.
+        noise_std: As in `symmetric`.
+        weight: The outlier's share of its class.
+        variance: The outlier's variance of each pixel.
+        move: How far its mean is moved, in standard deviations of the data.
+
+    Raises:
+        BayesgapError: the task has no spread, or an argument is out of range.
+    """
+    if task.spread is None:
+        raise BayesgapError(
+            f"The task {task.name} does not know its data's spread: give it one "
+            "(principal_spread of its real images) before making it asymmetric."
+        )
+    if not 0 < weight < 1 or not variance > 0:
+        raise BayesgapError(
+            f"An outlier's weight lies between 0 and 1 and its variance is positive; "
+            f"got {weight} and {variance}."
+        )
+    plain = symmetric(task, noise_std=noise_std)
+    places = torch.linspace(move, -move, task.classes, dtype=torch.float64)
+    densities = [
+        _with_outlier(
+            density,
+            task.spread.mean + place * task.spread.deviation * task.spread.direction,
+            weight,
+            variance,
+        )
+        for density, place in zip(plain.densities, places, strict=True)
+    ]
+    settings = {"noise_std": noise_std, "weight": weight, "variance": variance, "move": move}
+    outliers = [density.components for density in plain.densities]
+    return _variant(task, "asymmetric", densities, settings, outliers)
+
+
+def principal_spread(x: Float[Tensor, "n *image"], *, rank: int = DIRECTION_RANK) -> Spread:
+    """The mean of images and the eigenvector of their covariance's rank-th largest eigenvalue.
+
+    An eigenvector's sign means nothing; its largest entry is made positive.
+
+    Raises:
+        BayesgapError: fewer images or pixels than `rank`.
+    """
+    points = x.flatten(1).double()
+    if not 1 <= rank <= min(len(points) - 1, points.shape[1]):
+        raise BayesgapError(
+            f"{len(points)} images of {points.shape[1]} values have no eigenvalue number {rank}."
+        )
+    mean = points.mean(dim=0)
+    _, singular, directions = torch.linalg.svd(points - mean, full_matrices=False)
+    direction = directions[rank - 1]
+    direction = direction * direction[direction.abs().argmax()].sign()
+    return Spread(mean, direction, (singular[rank - 1] / len(points) ** 0.5).item())
+
+
+def _with_outlier(
+    density: MixtureOfFactorAnalyzers, mean: Float[Tensor, " d"], weight: float, variance: float
+) -> MixtureOfFactorAnalyzers:
+    return MixtureOfFactorAnalyzers(
+        torch.cat([density.weights * (1 - weight), density.weights.new_tensor([weight])]),
+        torch.cat([density.means, mean[None]]),
+        torch.cat([density.factors, torch.zeros_like(density.factors[:1])]),
+        torch.cat([density.noise, torch.full_like(density.noise[:1], variance)]),
+    )
+
+
+def _variant(
+    task: Task,
+    variant: str,
+    densities: list[MixtureOfFactorAnalyzers],
+    settings: dict[str, float],
+    outliers: list[int] | None = None,
+) -> Task:
+    return Task(
+        densities,
+        image_shape=task.image_shape,
+        priors=task.priors.tolist(),
+        class_names=task.class_names,
+        name=f"{task.name.rpartition('/')[0] or task.name}/{variant}",
+        outliers=outliers,
+        spread=task.spread,
+        facts={**task.facts, "variant": settings},
+    )

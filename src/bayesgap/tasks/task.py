@@ -1,0 +1,276 @@
+"""A classification problem whose class densities and priors are known."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from bayesgap import files
+from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
+from bayesgap.errors import BayesgapError
+from bayesgap.tasks.bayes import BayesClassifier, Rule
+
+TEMPERATURE_POINTS = 1_000  # samples whose median margin sets the default temperature
+MEDIAN_MARGIN = 10.0
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Where an outlier may be put: the data's mean and one principal direction of small variance.
+
+    Attributes:
+        mean: The mean of all classes' real images, in pixel units.
+        direction: A unit eigenvector of their covariance.
+        deviation: The data's standard deviation along it, in pixel units.
+    """
+
+    mean: Float[Tensor, " d"]
+    direction: Float[Tensor, " d"]
+    deviation: float
+
+
+class Task:
+    """Two or more classes with known densities: samples, posteriors and the optimal classifier.
+
+    Attributes:
+        name: What results call it, for example "mnist-0-6/symmetric".
+        densities: One for each class, over flattened images.
+        priors: (classes,) float64, summing to 1.
+        image_shape: (C, H, W).
+        class_names: One for each class.
+        outliers: For each class the index of its outlier component, where there is one.
+        spread: Where `asymmetric` puts outliers; None when that is not known.
+        facts: Where the densities came from and how far they can be trusted; free-form.
+    """
+
+    def __init__(
+        self,
+        densities: Sequence[MixtureOfFactorAnalyzers],
+        *,
+        image_shape: Sequence[int],
+        priors: Sequence[float] | None = None,
+        class_names: Sequence[str] | None = None,
+        name: str = "task",
+        outliers: Sequence[int] | None = None,
+        spread: Spread | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ):
+        """Check that the parts fit together; equal priors are the default.
+
+        Raises:
+            BayesgapError: fewer than two classes, or parts that disagree with each other.
+        """
+        classes = len(densities)
+        if classes < 2:
+            raise BayesgapError(f"A task needs 2 or more classes; got {classes}.")
+        self.name = name
+        self.densities = tuple(densities)
+        self.image_shape = tuple(image_shape)
+        self.class_names = tuple(class_names or (f"class {c}" for c in range(classes)))
+        self.priors = torch.tensor(priors or [1 / classes] * classes, dtype=torch.float64)
+        self.outliers = None if outliers is None else tuple(outliers)
+        self.spread = spread
+        self.facts = dict(facts or {})
+        self._check()
+
+    def _check(self) -> None:
+        classes = len(self.densities)
+        dimension = torch.Size(self.image_shape).numel()
+        if len(self.image_shape) != 3:
+            raise BayesgapError(f"An image shape is (C, H, W); got {self.image_shape}.")
+        for density, label in zip(self.densities, self.class_names, strict=False):
+            if density.dimension != dimension:
+                raise BayesgapError(
+                    f"The density of {label!r} is over {density.dimension} values, images of "
+                    f"shape {self.image_shape} have {dimension}."
+                )
+        for what, given in (("class names", self.class_names), ("priors", self.priors)):
+            if len(given) != classes:
+                raise BayesgapError(f"{classes} densities came with {len(given)} {what}.")
+        if not (self.priors > 0).all() or abs(self.priors.sum().item() - 1) > 1e-9:
+            raise BayesgapError(
+                f"Priors must be positive and sum to 1; got {self.priors.tolist()}."
+            )
+        if self.outliers is not None and (
+            len(self.outliers) != classes
+            or not all(
+                0 <= k < d.components for k, d in zip(self.outliers, self.densities, strict=True)
+            )
+        ):
+            raise BayesgapError(f"The outliers {self.outliers} are no components of the densities.")
+        if self.spread is not None and not (
+            self.spread.mean.shape == self.spread.direction.shape == (dimension,)
+        ):
+            raise BayesgapError(f"The spread of a task over {dimension} values has other shapes.")
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return len(self.densities)
+
+    def sample(
+        self, n: int, *, seed: int
+    ) -> tuple[Float[Tensor, "n C H W"], Int[Tensor, " n"]]:
+        """Draw n images with their labels; the labels follow the priors.
+
+        Images are not clipped to [0, 1]: the density that is known is that of these values.
+
+        Args:
+            n: How many.
+            seed: The same seed gives the same images.
+
+        Returns:
+            float64 images and int64 labels.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        labels = torch.multinomial(self.priors, n, replacement=True, generator=generator)
+        return self._sample(labels, generator)[0], labels
+
+    def sample_given(
+        self, labels: Int[Tensor, " n"], *, seed: int
+    ) -> tuple[Float[Tensor, "n C H W"], Bool[Tensor, " n"]]:
+        """Draw one image for each label, and tell which come from an outlier component.
+
+        Raises:
+            BayesgapError: labels out of range.
+        """
+        self.check_labels(labels, len(labels))
+        x, component = self._sample(labels, torch.Generator().manual_seed(seed))
+        if self.outliers is None:
+            return x, torch.zeros(len(labels), dtype=torch.bool)
+        return x, component == torch.tensor(self.outliers)[labels]
+
+    def _sample(
+        self, labels: Int[Tensor, " n"], generator: torch.Generator
+    ) -> tuple[Float[Tensor, "n C H W"], Int[Tensor, " n"]]:
+        dimension = self.densities[0].dimension
+        x = torch.empty(len(labels), dimension, dtype=torch.float64)
+        component = torch.empty(len(labels), dtype=torch.int64)
+        for label, density in enumerate(self.densities):
+            rows = (labels == label).nonzero().flatten()
+            drawn, origin = density.sample(len(rows), generator=generator)
+            x[rows], component[rows] = drawn.to(x), origin.cpu()
+        return x.reshape(-1, *self.image_shape), component
+
+    def log_posterior(self, x: Tensor) -> Float[Tensor, "n classes"]:
+        """log P(class given x) of images (n, C, H, W), by log-sum-exp over components.
+
+        Raises:
+            BayesgapError: images of another shape, or with NaN.
+        """
+        self.check_images(x)
+        return self.bayes_classifier(temperature=1.0)(x).log_softmax(dim=1)
+
+    def bayes_classifier(
+        self, *, temperature: float | None = None, rule: Rule = "log-sum-exp"
+    ) -> BayesClassifier:
+        """The classifier that no other beats in accuracy on this task.
+
+        Args:
+            temperature: What the logits are divided by. Decisions do not depend on it; attacks
+                do. By default the median margin on samples becomes 10 nats.
+            rule: How a class collects its components: their sum, or the paper's largest.
+        """
+        if temperature is None:
+            exact = BayesClassifier(self.densities, self.priors, temperature=1.0, rule=rule)
+            x, _ = self.sample(TEMPERATURE_POINTS, seed=0)
+            best = exact(x).topk(2, dim=1).values
+            temperature = (best[:, 0] - best[:, 1]).median().item() / MEDIAN_MARGIN
+        return BayesClassifier(self.densities, self.priors, temperature=temperature, rule=rule)
+
+    def check_images(self, x: Tensor) -> None:
+        """Refuse images that are not this task's: their shape, or NaN or infinity in them."""
+        if tuple(x.shape[1:]) != self.image_shape:
+            raise BayesgapError(
+                f"The task {self.name} has images of shape {self.image_shape}; "
+                f"the batch given has shape {tuple(x.shape)}."
+            )
+        broken = ~torch.isfinite(x).flatten(1).all(dim=1)
+        if broken.any():
+            raise BayesgapError(
+                f"{int(broken.sum())} of {len(x)} images hold NaN or infinity, "
+                f"first: {int(broken.nonzero()[0])}."
+            )
+
+    def check_labels(self, y: Tensor, n: int) -> None:
+        """Refuse labels that are not one integer in 0 … classes − 1 for each of n images."""
+        if y.shape != (n,) or torch.is_floating_point(y):
+            raise BayesgapError(
+                f"{n} images need {n} integer labels; got {y.dtype} of shape {tuple(y.shape)}."
+            )
+        wrong = y[(y < 0) | (y >= self.classes)]
+        if len(wrong):
+            raise BayesgapError(
+                f"The task {self.name} has labels 0 to {self.classes - 1}; got {wrong[0].item()}."
+            )
+
+    def save(self, path: str | Path, *, dtype: torch.dtype = torch.float64) -> None:
+        """Write the task to one safetensors file.
+
+        Args:
+            path: Where.
+            dtype: Of the stored numbers; float32 rounds them, and thereby changes the task.
+
+        Raises:
+            BayesgapError: the folder is missing or not writable.
+        """
+        tensors = {"priors": self.priors}
+        for label, density in enumerate(self.densities):
+            for name, tensor in density.parameters_for_file().items():
+                tensors[f"{label}.{name}"] = tensor.to(dtype)
+        if self.spread is not None:
+            tensors["spread.mean"] = self.spread.mean.to(dtype)
+            tensors["spread.direction"] = self.spread.direction.to(dtype)
+        metadata = {
+            "name": self.name,
+            "image_shape": list(self.image_shape),
+            "class_names": list(self.class_names),
+            "outliers": None if self.outliers is None else list(self.outliers),
+            "deviation": None if self.spread is None else self.spread.deviation,
+            "facts": self.facts,
+        }
+        files.save_tensors(path, tensors, kind="task", metadata=metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Task":
+        """Read what `save` wrote; a stranger's file is only ever read as numbers and text.
+
+        Raises:
+            BayesgapError: the file is missing, damaged or holds something else.
+        """
+        tensors, metadata = files.load_tensors(path, kind="task")
+        try:
+            densities = [
+                MixtureOfFactorAnalyzers(
+                    *files.require(
+                        tensors, [f"{c}.{n}" for n in ("weights", "means", "factors", "noise")], path
+                    )
+                )
+                for c in range(len(metadata["class_names"]))
+            ]
+            spread = None
+            if metadata["deviation"] is not None:
+                mean, direction = files.require(tensors, ["spread.mean", "spread.direction"], path)
+                spread = Spread(mean.double(), direction.double(), float(metadata["deviation"]))
+            return cls(
+                densities,
+                image_shape=[int(side) for side in metadata["image_shape"]],
+                priors=files.require(tensors, ["priors"], path)[0].tolist(),
+                class_names=[str(name) for name in metadata["class_names"]],
+                name=str(metadata["name"]),
+                outliers=metadata["outliers"],
+                spread=spread,
+                facts=metadata["facts"],
+            )
+        except BayesgapError as error:
+            raise BayesgapError(f"{path} cannot be read as a task: {error}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise BayesgapError(f"{path} is damaged: its metadata lacks {error}.") from error
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(str(density.components) for density in self.densities)
+        return f"Task({self.name!r}, {self.class_names}, components=({sizes}))"

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,9 @@ def load_tensors(path: str | Path, *, kind: str) -> tuple[dict[str, Tensor], dic
     return tensors, metadata
 
 
-def require(tensors: Mapping[str, Tensor], names: list[str], path: str | Path) -> list[Tensor]:
+def require(
+    tensors: Mapping[str, Tensor], names: Sequence[str], path: str | Path
+) -> list[Tensor]:
     """The named floating-point tensors of a file, or a sentence that says which is missing."""
     for name in names:
         if name not in tensors:

@@ -6,7 +6,7 @@ has a start that cannot fail: the nearest samples that the classifier puts into 
 The boundary between is found by bisection, then followed towards the image.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,10 +15,15 @@ from torch import Tensor, nn
 from bayesgap.attacks.base import Attack
 from bayesgap.classifiers.module import decisions, margin, placed
 
-BISECTIONS = 40  # of the way from an image to its start: 1e-12 of its length
-CROSSINGS = 4  # evaluations to find the crossing on a turned ray, which is close to its end
-SMALLEST_TURN = 1e-4  # rays that stopped turning are finished
+BISECTIONS = 40  # of the way from an image to its end: 1e-12 of its length
+FIRST_BISECTIONS = 12  # enough where a walk follows
+CROSSINGS = 3  # evaluations to find the crossing on a turned ray, which is close to its end
+SMALLEST_TURN = 1e-3  # a ray that cannot even turn by this share is finished
+SMALLEST_GAIN = 1e-5  # as is one that gets shorter by less than this share
 TINY = 1e-30  # keeps vanished gradients from dividing by 0, in float32 too
+
+
+Gap = Callable[[Tensor], Tensor]  # of images: positive where the decision is still the old one
 
 
 def norms(x: Float[Tensor, "n *image"]) -> Float[Tensor, " n"]:
@@ -32,7 +37,7 @@ def by_image(values: Tensor) -> Tensor:
 
 
 def value_and_gradient(
-    function: Callable[[Tensor], Tensor], x: Float[Tensor, "n C H W"]
+    function: Gap, x: Float[Tensor, "n C H W"]
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n C H W"]]:
     """The function's value at each image and its gradient in that image."""
     with torch.enable_grad():
@@ -42,24 +47,22 @@ def value_and_gradient(
     return value.detach(), gradient
 
 
-def gaps(
-    classifier: nn.Module, y: Int[Tensor, " n"]
-) -> Callable[[Float[Tensor, "n C H W"]], Float[Tensor, " n"]]:
+def gaps(classifier: nn.Module, y: Int[Tensor, " n"]) -> Gap:
     """The margin of y as a function of the images: negative where the decision is another."""
     return lambda images: margin(classifier(images), y)
 
 
 def bisect(
-    gap: Callable[[Tensor], Tensor], x: Float[Tensor, "n C H W"], z: Float[Tensor, "n C H W"]
+    gap: Gap, x: Float[Tensor, "n C H W"], z: Float[Tensor, "n C H W"], steps: int = BISECTIONS
 ) -> Float[Tensor, "n C H W"]:
-    """On the segment from x to z, the boundary's far side at 1e-12 of its length.
+    """On the segment from x to z, the boundary's far side within 2^-steps of its length.
 
     z stays as it is where its gap is not negative.
     """
     low = torch.zeros_like(norms(x))
     high = torch.ones_like(low)
     with torch.no_grad():
-        for _ in range(BISECTIONS):
+        for _ in range(steps):
             middle = (low + high) / 2
             crossed = gap(x + by_image(middle) * (z - x)) < 0
             high = torch.where(crossed, middle, high)
@@ -67,9 +70,33 @@ def bisect(
     return torch.where(by_image(high < 1), x + by_image(high) * (z - x), z)
 
 
-def walk(
-    gap: Callable[[Tensor], Tensor],
+def nearest_crossing(
+    classifier: nn.Module,
     x: Float[Tensor, "n C H W"],
+    y: Int[Tensor, " n"],
+    starts: Iterable[Float[Tensor, "n C H W"]],
+    steps: int,
+) -> Float[Tensor, "n C H W"]:
+    """Bring each start onto the boundary and walk from there; the nearest end of each image.
+
+    An image none of whose starts lies on the far side comes back itself.
+    """
+    gap = gaps(classifier, y)
+    best, best_norm = x, torch.full_like(norms(x), torch.inf)
+    for start in starts:
+        z = walk(classifier, x, y, bisect(gap, x, start, FIRST_BISECTIONS), steps)
+        with torch.no_grad():
+            reached = norms(z - x).masked_fill(gap(z) >= 0, torch.inf)
+        nearer = reached < best_norm
+        best = torch.where(by_image(nearer), z, best)
+        best_norm = torch.where(nearer, reached, best_norm)
+    return bisect(gap, x, best)
+
+
+def walk(
+    classifier: nn.Module,
+    x: Float[Tensor, "n C H W"],
+    y: Int[Tensor, " n"],
     z: Float[Tensor, "n C H W"],
     steps: int,
 ) -> Float[Tensor, "n C H W"]:
@@ -77,42 +104,51 @@ def walk(
 
     The tangent plane at z with normal n has its point nearest to x along n. The ray from x to
     z is turned towards it; where the turned ray reaches another decision at no greater
-    distance, it is kept and shortened to its crossing, else the next turn is halved.
+    distance, it is kept and shortened to its crossing, else the next turn is a quarter of it.
+    Rays that no longer turn or shorten are left where they are.
     """
-    turn = torch.ones_like(norms(x))
+    z = z.clone()
+    turns = torch.ones_like(norms(x))
+    rows = torch.arange(len(x), device=x.device)
     for _ in range(steps):
-        _, gradient = value_and_gradient(gap, z)
-        ray = z - x
+        gap = gaps(classifier, y[rows])
+        _, gradient = value_and_gradient(gap, z[rows])
+        ray = z[rows] - x[rows]
         radius = norms(ray)
         direction = ray / by_image(radius.clamp(min=TINY))
         normal = -gradient / by_image(norms(gradient).clamp(min=TINY))
         foot = by_image((direction * normal).flatten(1).sum(dim=1)) * normal
-        turned = direction + by_image(turn) * (foot - direction)
+        turned = direction + by_image(turns[rows]) * (foot - direction)
         turned = turned / by_image(norms(turned).clamp(min=TINY))
-        reached, crossed = _shorten(gap, x, turned, radius)
-        z = torch.where(by_image(crossed), x + by_image(reached) * turned, z)
-        turn = torch.where(crossed, (2 * turn).clamp(max=1.0), turn / 4)
-        if (turn < SMALLEST_TURN).all():
+        slope = (gradient * turned).flatten(1).sum(dim=1)
+        reached, crossed = _shorten(gap, x[rows], turned, radius, slope)
+        z[rows] = torch.where(by_image(crossed), x[rows] + by_image(reached) * turned, z[rows])
+        turns[rows] = torch.where(crossed, (2 * turns[rows]).clamp(max=1.0), turns[rows] / 4)
+        stuck = torch.where(
+            crossed, radius - reached < SMALLEST_GAIN * radius, turns[rows] < SMALLEST_TURN
+        )
+        rows = rows[~stuck]
+        if not len(rows):
             break
     return z
 
 
 def _shorten(
-    gap: Callable[[Tensor], Tensor],
+    gap: Gap,
     x: Float[Tensor, "n C H W"],
     direction: Float[Tensor, "n C H W"],
     radius: Float[Tensor, " n"],
+    slope: Float[Tensor, " n"],
 ) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
     """How far along each unit direction the gap turns negative, at most `radius`; and whether.
 
-    Newton's method from the far side, held inside the bracket of distances known to be on
-    either side; what is returned has been evaluated as negative.
+    Newton's method from the far side with an approximate slope, held inside the bracket of
+    distances known to be on either side; what is returned has been evaluated as negative.
     """
-    value, gradient = value_and_gradient(gap, x + by_image(radius) * direction)
-    crossed = value < 0
-    slope = (gradient * direction).flatten(1).sum(dim=1)
-    low, high = torch.zeros_like(radius), radius
     with torch.no_grad():
+        value = gap(x + by_image(radius) * direction)
+        crossed = value < 0
+        low, high = torch.zeros_like(radius), radius
         for evaluation in range(CROSSINGS):
             # Newton's point, a little short of the crossing so that it stays on the far side.
             step = value / slope.clamp(max=-TINY) * (1 - 0.1 ** (evaluation + 1))
@@ -141,7 +177,7 @@ class BoundaryWalk(Attack):
         *,
         attacks: Sequence[Attack] = (),
         samples: int = 1,
-        steps: int = 30,
+        steps: int = 20,
     ):
         """Hold the starting points.
 
@@ -160,17 +196,8 @@ class BoundaryWalk(Attack):
     def run(
         self, classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]
     ) -> Float[Tensor, "n C H W"]:
-        """Walk from each start and keep the nearest end."""
-        gap = gaps(classifier, y)
-        best, best_norm = x, torch.full_like(norms(x), torch.inf)
-        for start in self._starts(classifier, x, y):
-            z = walk(gap, x, bisect(gap, x, start), self.steps)
-            with torch.no_grad():
-                reached = norms(z - x).masked_fill(gap(z) >= 0, torch.inf)
-            nearer = reached < best_norm
-            best = torch.where(by_image(nearer), z, best)
-            best_norm = torch.where(nearer, reached, best_norm)
-        return best
+        """Walk from each start."""
+        return nearest_crossing(classifier, x, y, self._starts(classifier, x, y), self.steps)
 
     def _starts(
         self, classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]

@@ -5,14 +5,19 @@ component of the own class at the image, and the likeliest of the other classes.
 classifier, an RBF SVM above all, it is the margin of the logits.
 """
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bayesgap.attacks.base import Attack
-from bayesgap.attacks.boundary import TINY, bisect, by_image, gaps, norms, value_and_gradient, walk
+from bayesgap.attacks.boundary import (
+    TINY,
+    Gap,
+    by_image,
+    nearest_crossing,
+    norms,
+    value_and_gradient,
+)
 from bayesgap.classifiers.module import margin
 from bayesgap.tasks.bayes import BayesClassifier
 
@@ -68,27 +73,25 @@ class TightLDGrad(Attack):
     def run(
         self, classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]
     ) -> Float[Tensor, "n C H W"]:
-        """Keep for each image the nearest end over the targets."""
-        gap = gaps(classifier, y)
-        best, best_norm = x, torch.full_like(norms(x), torch.inf)
-        for difference in differences(classifier, x, y, targets=self.targets):
-            z = x
-            for _ in range(self.steps):
-                value, gradient = value_and_gradient(difference, z)
-                reach = (gradient * (z - x)).flatten(1).sum(dim=1) - value
-                z = x + by_image(reach / norms(gradient).square().clamp(min=TINY)) * gradient
-            z = walk(gap, x, bisect(gap, x, x + (1 + OVERSHOOT) * (z - x)), self.walk_steps)
-            with torch.no_grad():
-                reached = norms(z - x).masked_fill(gap(z) >= 0, torch.inf)
-            nearer = reached < best_norm
-            best = torch.where(by_image(nearer), z, best)
-            best_norm = torch.where(nearer, reached, best_norm)
-        return best
+        """Walk from the end that each target leads to."""
+        ends = (
+            self._towards(difference, x)
+            for difference in differences(classifier, x, y, targets=self.targets)
+        )
+        return nearest_crossing(classifier, x, y, ends, self.walk_steps)
+
+    def _towards(self, difference: Gap, x: Float[Tensor, "n C H W"]) -> Float[Tensor, "n C H W"]:
+        z = x
+        for _ in range(self.steps):
+            value, gradient = value_and_gradient(difference, z)
+            reach = (gradient * (z - x)).flatten(1).sum(dim=1) - value
+            z = x + by_image(reach / norms(gradient).square().clamp(min=TINY)) * gradient
+        return x + (1 + OVERSHOOT) * (z - x)
 
 
 def differences(
     classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"], *, targets: int
-) -> list[Callable[[Tensor], Tensor]]:
+) -> list[Gap]:
     """Functions of the images that are positive at x and change sign where the decision may.
 
     One for each of the likeliest target components of a Bayes-optimal classifier; the margin
@@ -99,7 +102,7 @@ def differences(
     with torch.no_grad():
         source, others = classifier.likeliest_components(x, y, targets)
 
-    def towards(target: Int[Tensor, " n"]) -> Callable[[Tensor], Tensor]:
+    def towards(target: Int[Tensor, " n"]) -> Gap:
         def difference(z: Tensor) -> Tensor:
             joints = classifier.component_log_joints(z)
             return (joints.gather(1, source[:, None]) - joints.gather(1, target[:, None])).squeeze(1)

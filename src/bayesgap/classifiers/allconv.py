@@ -33,6 +33,7 @@ class AllConvolutional(nn.Module):
             generator: The source of the initial weights.
         """
         super().__init__()
+        self.image_shape, self.classes, self.width = tuple(image_shape), classes, width
         channels, height, _ = image_shape
         layers: list[nn.Module] = []
         for scale in range(round(math.log2(height)) - 2):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from bayesgap import files
 from bayesgap.errors import BayesgapError
 
+PARAMETERS = ("weights", "means", "factors", "noise")  # in files, and of the constructor
 CHUNK_BYTES = 64 * 2**20  # of working memory for each chunk of images
 
 
@@ -223,12 +224,7 @@ class MixtureOfFactorAnalyzers(nn.Module):
 
     def parameters_for_file(self) -> dict[str, Tensor]:
         """The tensors that define the density, under the names of the constructor's arguments."""
-        return {
-            "weights": self.weights,
-            "means": self.means,
-            "factors": self.factors,
-            "noise": self.noise,
-        }
+        return {name: getattr(self, name) for name in PARAMETERS}
 
     def save(self, path: str | Path) -> None:
         """Write the density to a safetensors file.
@@ -246,9 +242,8 @@ class MixtureOfFactorAnalyzers(nn.Module):
             BayesgapError: the file is missing, damaged or holds something else.
         """
         tensors, _ = files.load_tensors(path, kind="density")
-        names = ["weights", "means", "factors", "noise"]
         try:
-            return cls(*files.require(tensors, names, path))
+            return cls(*files.require(tensors, PARAMETERS, path))
         except BayesgapError as error:
             raise BayesgapError(f"{path} cannot be read as a density: {error}") from error
 

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from bayesgap import files
 from bayesgap.classifiers.allconv import train_allconv
-from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import train_linear_svm, train_rbf_svms
 from bayesgap.densities.em import fit_em
 from bayesgap.densities.fitting import QUANTISATION_VARIANCE, Fit
 from bayesgap.errors import BayesgapError
 from bayesgap.images.mnist import IMAGE_SHAPE, load_mnist
+from bayesgap.paper.experiment import BAYES, VALIDATION_IMAGES, accuracy
 from bayesgap.tasks.catalog import CATALOGUE, VARIANTS, read_catalogue
 from bayesgap.tasks.symmetry import principal_spread
 from bayesgap.tasks.task import Task
@@ -31,7 +31,6 @@ SEED = 0
 TRAINING_IMAGES = 4_000
 CNN_WIDTH = 8
 RBF_GAMMA = 0.1
-VALIDATION_IMAGES = 2_000
 
 
 def release(digits: Sequence[int], folder: Path) -> dict[str, Any]:
@@ -136,21 +135,18 @@ def _facts(fitted: Task, digits: Sequence[int]) -> dict[str, Any]:
         cnn, _ = train_allconv(samples, labels, width=CNN_WIDTH, classes=classes, seed=SEED)
         (rbf,) = train_rbf_svms(samples, labels, gammas=[RBF_GAMMA], classes=classes)
         classifiers = {
-            "bayes-optimal": task.bayes_classifier(),
+            BAYES: task.bayes_classifier(),
             "cnn": cnn,
             "linear-svm": linear,
             "rbf-svm": rbf,
         }
         facts[variant] = {
             "accuracy_on_samples": {
-                name: _accuracy(net, unseen, truth) for name, net in classifiers.items()
+                name: accuracy(net, unseen, truth) for name, net in classifiers.items()
             },
             "accuracy_on_real_digits": {
-                name: _accuracy(net, x, y) for name, net in classifiers.items()
+                name: accuracy(net, x, y) for name, net in classifiers.items()
             },
         }
     return facts
 
-
-def _accuracy(classifier: torch.nn.Module, x: Tensor, y: Tensor) -> float:
-    return (decisions(classifier, x) == y).double().mean().item()

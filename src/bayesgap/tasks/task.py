@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bayesgap import files
-from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
+from bayesgap.densities.mfa import PARAMETERS, MixtureOfFactorAnalyzers
 from bayesgap.errors import BayesgapError
 from bayesgap.tasks.bayes import BayesClassifier, Rule
 
@@ -208,16 +208,10 @@ class Task:
                 f"The task {self.name} has labels 0 to {self.classes - 1}; got {wrong[0].item()}."
             )
 
-    def save(self, path: str | Path, *, dtype: torch.dtype = torch.float64) -> None:
-        """Write the task to one safetensors file.
-
-        Args:
-            path: Where.
-            dtype: Of the stored numbers; float32 rounds them, and thereby changes the task.
-
-        Raises:
-            BayesgapError: the folder is missing or not writable.
-        """
+    def to_tensors(
+        self, dtype: torch.dtype = torch.float64
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that defines the task, as named tensors and JSON metadata."""
         tensors = {"priors": self.priors}
         for label, density in enumerate(self.densities):
             for name, tensor in density.parameters_for_file().items():
@@ -233,6 +227,55 @@ class Task:
             "deviation": None if self.spread is None else self.spread.deviation,
             "facts": self.facts,
         }
+        return tensors, metadata
+
+    @classmethod
+    def from_tensors(
+        cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], *, source: str | Path
+    ) -> "Task":
+        """What `to_tensors` gave, as a task again.
+
+        Raises:
+            BayesgapError: something is missing or does not fit; the message names the `source`.
+        """
+        try:
+            densities = [
+                MixtureOfFactorAnalyzers(
+                    *files.require(tensors, [f"{label}.{name}" for name in PARAMETERS], source)
+                )
+                for label in range(len(metadata["class_names"]))
+            ]
+            spread = None
+            if metadata["deviation"] is not None:
+                names = ["spread.mean", "spread.direction"]
+                mean, direction = files.require(tensors, names, source)
+                spread = Spread(mean.double(), direction.double(), float(metadata["deviation"]))
+            return cls(
+                densities,
+                image_shape=[int(side) for side in metadata["image_shape"]],
+                priors=files.require(tensors, ["priors"], source)[0].tolist(),
+                class_names=[str(name) for name in metadata["class_names"]],
+                name=str(metadata["name"]),
+                outliers=metadata["outliers"],
+                spread=spread,
+                facts=metadata["facts"],
+            )
+        except BayesgapError as error:
+            raise BayesgapError(f"{source} cannot be read as a task: {error}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise BayesgapError(f"{source} is damaged: its metadata lacks {error}.") from error
+
+    def save(self, path: str | Path, *, dtype: torch.dtype = torch.float64) -> None:
+        """Write the task to one safetensors file.
+
+        Args:
+            path: Where.
+            dtype: Of the stored numbers; float32 rounds them, and thereby changes the task.
+
+        Raises:
+            BayesgapError: the folder is missing or not writable.
+        """
+        tensors, metadata = self.to_tensors(dtype)
         files.save_tensors(path, tensors, kind="task", metadata=metadata)
 
     @classmethod
@@ -243,33 +286,7 @@ class Task:
             BayesgapError: the file is missing, damaged or holds something else.
         """
         tensors, metadata = files.load_tensors(path, kind="task")
-        try:
-            densities = [
-                MixtureOfFactorAnalyzers(
-                    *files.require(
-                        tensors, [f"{c}.{n}" for n in ("weights", "means", "factors", "noise")], path
-                    )
-                )
-                for c in range(len(metadata["class_names"]))
-            ]
-            spread = None
-            if metadata["deviation"] is not None:
-                mean, direction = files.require(tensors, ["spread.mean", "spread.direction"], path)
-                spread = Spread(mean.double(), direction.double(), float(metadata["deviation"]))
-            return cls(
-                densities,
-                image_shape=[int(side) for side in metadata["image_shape"]],
-                priors=files.require(tensors, ["priors"], path)[0].tolist(),
-                class_names=[str(name) for name in metadata["class_names"]],
-                name=str(metadata["name"]),
-                outliers=metadata["outliers"],
-                spread=spread,
-                facts=metadata["facts"],
-            )
-        except BayesgapError as error:
-            raise BayesgapError(f"{path} cannot be read as a task: {error}") from error
-        except (KeyError, TypeError, ValueError) as error:
-            raise BayesgapError(f"{path} is damaged: its metadata lacks {error}.") from error
+        return cls.from_tensors(tensors, metadata, source=path)
 
     def __repr__(self) -> str:
         sizes = ", ".join(str(density.components) for density in self.densities)

@@ -1,0 +1,54 @@
+"""Learned classifiers as tensors and JSON, so that storing one never stores code."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bayesgap.classifiers.allconv import AllConvolutional
+from bayesgap.classifiers.svm import RBFSVM, LinearSVM
+from bayesgap.errors import BayesgapError
+
+
+def to_tensors(classifier: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All that defines a classifier of this package, as named tensors and JSON metadata.
+
+    Raises:
+        BayesgapError: a classifier of another kind.
+    """
+    if isinstance(classifier, AllConvolutional):
+        shape, classes, width = classifier.image_shape, classifier.classes, classifier.width
+        settings = {"image_shape": list(shape), "classes": classes, "width": width}
+        return dict(classifier.state_dict()), {"kind": "cnn", **settings}
+    if isinstance(classifier, LinearSVM):
+        return dict(classifier.state_dict()), {"kind": "linear-svm"}
+    if isinstance(classifier, RBFSVM):
+        return dict(classifier.state_dict()), {"kind": "rbf-svm", "gamma": classifier.gamma}
+    raise BayesgapError(f"A {type(classifier).__name__} cannot be stored.")
+
+
+def from_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> nn.Module:
+    """What `to_tensors` gave, as a classifier again, in evaluation mode.
+
+    Raises:
+        BayesgapError: metadata of no known kind.
+    """
+    kind = metadata.get("kind")
+    if kind == "cnn":
+        network = AllConvolutional(
+            metadata["image_shape"],
+            metadata["classes"],
+            metadata["width"],
+            generator=torch.Generator(),
+        )
+        network.load_state_dict(dict(tensors))
+        return network.eval().requires_grad_(False)
+    if kind == "linear-svm":
+        return LinearSVM(tensors["weight"], tensors["bias"])
+    if kind == "rbf-svm":
+        support, coefficients, bias = (
+            tensors[name] for name in ("support", "coefficients", "bias")
+        )
+        return RBFSVM(support, coefficients, bias, metadata["gamma"])
+    raise BayesgapError(f"There is no kind of classifier called {kind!r}.")

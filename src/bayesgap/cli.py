@@ -1,0 +1,201 @@
+"""The command line.
+
+Commands import what they need when they run, so that `--help` answers at once.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bayesgap._version import __version__
+from bayesgap.errors import BayesgapError
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="bayesgap",
+    help="Is your classifier brittle because of the data, or because of the training?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def default_store() -> str:
+    """The folder for results of runs, under the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return str(Path(cache) / "bayesgap" / "store")
+
+
+def main() -> None:
+    """Run the command line; what the user can mend is one sentence and exit code 2."""
+    try:
+        app()
+    except BayesgapError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(USAGE_ERROR)
+    except KeyboardInterrupt:
+        print(
+            "Interrupted. Finished stages are kept; the same command goes on from there.",
+            file=sys.stderr,
+        )
+        sys.exit(INTERRUPTED)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"bayesgap {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Is your classifier brittle because of the data, or because of the training?"""
+
+
+@app.command()
+def reproduce(
+    out: Annotated[Path, typer.Option(help="Folder for the report and its numbers.")] = Path("out"),
+    scale: Annotated[
+        str, typer.Option(help="How much to compute: quick (2 minutes) or default (10).")
+    ] = "default",
+    seed: Annotated[int, typer.Option(help="What all random numbers follow from.")] = 0,
+    store: Annotated[
+        str,
+        typer.Option(
+            help="Where finished stages are kept, a folder or any fsspec path.",
+            show_default="bayesgap/store in your cache folder",
+        ),
+    ] = "",
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes to use; 0 means one for each core.")
+    ] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each stage.")] = 1,
+    cluster: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler to run on instead.")
+    ] = None,
+) -> None:
+    """Run the paper's experiment on MNIST and write report.html, results.json and results.csv.
+
+    Finished stages are kept in the store: an interrupted run goes on where it stopped, and the
+    same run again computes nothing.
+    """
+    import time
+
+    from bayesgap.paper.main_job import SCALES, build
+    from bayesgap.paper.results import collect
+    from bayesgap.report.page import make_folder, write_report
+    from bayesgap.runs.run import Resources, run
+    from bayesgap.runs.store import Store
+
+    if scale not in SCALES:
+        raise BayesgapError(f"There is no scale {scale!r}. Known are {', '.join(SCALES)}.")
+    started = time.monotonic()
+    make_folder(out)
+    jobs = build(SCALES[scale], seed=seed)
+    finished = run(
+        [stage for job in jobs for stage in job.stages()],
+        Store(store or default_store()),
+        Resources(workers or os.cpu_count() or 1, threads, cluster),
+    )
+    document, claims = write_report(collect(jobs, finished, SCALES[scale], seed), out)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(_results_table(document["results"]))
+    for claim in claims:
+        console.print(f"{claim.verdict:>14}  {claim.statement}", highlight=False)
+    console.print(
+        f"\n{time.monotonic() - started:.0f} seconds. The report: {(out / 'report.html').resolve()}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def tasks() -> None:
+    """List the released tasks and how far they can be trusted."""
+    from bayesgap.tasks.catalog import read_catalogue
+
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    table = Table(box=None, pad_edge=False)
+    for heading in (
+        "task",
+        "version",
+        "classes × components × factors",
+        "held-out nats by class",
+        "accuracy on real test digits: optimum",
+        "CNN",
+        "linear SVM",
+        "RBF SVM",
+    ):
+        table.add_column(heading, justify="left" if heading == "task" else "right")
+    for base, releases in read_catalogue().items():
+        for release in releases:
+            settings, facts = release["settings"], release["facts"]
+            for variant in ("symmetric", "asymmetric"):
+                accuracy = facts[variant]["accuracy_on_real_digits"]
+                table.add_row(
+                    f"{base}/{variant}",
+                    str(release["version"]),
+                    f"{len(settings['digits'])} × {settings['components']} × {settings['latent']}",
+                    ", ".join(f"{nats:.0f}" for nats in facts["held_out_nats"]),
+                    *(f"{share:.1%}" for share in accuracy.values()),
+                )
+    console.print(table)
+    console.print(
+        "\nHeld-out nats: mean log-likelihood of real test digits under the fitted densities "
+        "(before their noise is replaced).\nAccuracies: classifiers trained on the task's samples, "
+        "and the task's optimum, on real test digits.\nEach is loaded by name, "
+        "bayesgap.load_task(\"mnist-0-6/symmetric\"); …/fitted gives the densities as fitted.",
+        highlight=False,
+    )
+
+
+@app.command()
+def release(
+    digits: Annotated[list[int], typer.Argument(help="The digits that are the classes.")],
+    out: Annotated[Path, typer.Option(help="Folder of releases to add to.")] = Path("released"),
+) -> None:
+    """Fit densities to real MNIST digits and add the task to a folder as a new version.
+
+    This is how the tasks that travel with the package were made; it takes some two minutes.
+    """
+    from bayesgap.paper.release import release as fit_and_release
+    from bayesgap.report.page import make_folder
+
+    make_folder(out)
+    entry = fit_and_release(digits, out)
+    print(f"{out / entry['file']}  version {entry['version']}  sha256 {entry['sha256']}")
+
+
+def _results_table(records: list[dict]) -> Table:
+    table = Table(box=None, pad_edge=False, title="Best attack on each classifier")
+    for heading in ("task", "classifier", "clean", "adversarial", "success", "mean L2", "95 %"):
+        table.add_column(heading, justify="left" if heading in ("task", "classifier") else "right")
+    for record in records:
+        l2, low, high = (
+            "–" if record[key] is None else f"{record[key]:.3f}"
+            for key in ("mean_l2", "mean_l2_low", "mean_l2_high")
+        )
+        success = record["success_rate"]
+        table.add_row(
+            f"{record['task']}/{record['variant']}",
+            record["classifier"],
+            f"{record['clean_accuracy']:.1%}",
+            f"{record['adversarial_accuracy']:.1%}",
+            "–" if success is None else f"{success:.1%}",
+            l2,
+            f"{low} – {high}",
+        )
+    return table

@@ -1,0 +1,81 @@
+"""Anyone's classifier, attacked on a task's samples and put into numbers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from bayesgap.attacks.base import Attack
+from bayesgap.attacks.named import named_attack
+from bayesgap.classifiers.module import logits
+from bayesgap.errors import BayesgapError
+from bayesgap.evaluation.measure import Outcome, attack_decisions, best_outcome, summarise
+from bayesgap.tasks.task import Task
+
+POOL_IMAGES = 2_000  # samples from which boundary walks start
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How robust a classifier is on a task.
+
+    Attributes:
+        records: For each attack its accuracies, success rate and mean L2 with 95 % interval; see
+            `bayesgap.evaluation.measure.summarise`.
+        best: The same for the nearest success at each point over all attacks.
+        outcomes: For each attack the decisions, L2 and images at each point.
+    """
+
+    records: dict[str, dict[str, Any]]
+    best: dict[str, Any]
+    outcomes: dict[str, Outcome]
+
+
+def evaluate(
+    classifier: nn.Module,
+    task: Task,
+    *,
+    attacks: Sequence[str | Attack] = ("boundary-walk",),
+    per_class: int = 100,
+    seed: int = 0,
+) -> Evaluation:
+    """Attack a classifier at fresh samples of a task.
+
+    Args:
+        classifier: From images (n, *task.image_shape) to logits (n, task.classes); images are
+            cast to its dtype and device.
+        task: Whose samples to attack at.
+        attacks: Names (`bayesgap.attacks.named.PRESETS`) or attacks of your own.
+        per_class: Points of each class.
+        seed: Of the points.
+
+    Raises:
+        BayesgapError: an unknown attack, or a classifier that does not fit the task.
+    """
+    if not attacks or per_class < 1:
+        raise BayesgapError(
+            f"At least one attack and one point a class are needed; got {list(attacks)} "
+            f"and {per_class}."
+        )
+    y = torch.arange(task.classes).repeat(per_class)
+    x, _ = task.sample_given(y, seed=seed)
+    pool, _ = task.sample(POOL_IMAGES, seed=seed + 1)
+    chosen = [
+        named_attack(attack, pool=pool) if isinstance(attack, str) else attack
+        for attack in attacks
+    ]
+    classifier.eval()
+    outputs = logits(classifier, x[:1]).shape[1]
+    if outputs != task.classes:
+        raise BayesgapError(
+            f"The classifier gives {outputs} logits, the task {task.name} has {task.classes} "
+            "classes."
+        )
+    outcomes = {attack.name: attack_decisions(classifier, attack, x) for attack in chosen}
+    return Evaluation(
+        {name: summarise([outcome], y) for name, outcome in outcomes.items()},
+        summarise([best_outcome(list(outcomes.values()))], y),
+        outcomes,
+    )

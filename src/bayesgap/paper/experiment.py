@@ -1,0 +1,260 @@
+"""The stages of the paper's experiment on one task, from a released density to attacked points.
+
+Training and test images are drawn again wherever they are needed: they follow from the task and
+a seed faster than a file could be read. Every classifier of one replicate is trained on the same
+images, and all are attacked at the same points.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from bayesgap.attacks.named import named_attack
+from bayesgap.classifiers import stored
+from bayesgap.classifiers.allconv import Training, train_allconv
+from bayesgap.classifiers.module import decisions
+from bayesgap.classifiers.svm import train_linear_svm, train_rbf_svms
+from bayesgap.evaluation.measure import attack_decisions, l2_table, summarise
+from bayesgap.runs.stage import seed_of
+from bayesgap.runs.store import Result
+from bayesgap.tasks.catalog import load_task
+from bayesgap.tasks.task import Task
+
+BAYES = "bayes-optimal"
+VALIDATION_IMAGES = 2_000  # for choosing a width or a gamma; never those that are attacked
+POOL_IMAGES = 2_000  # from which boundary walks start
+MANY_IMAGES = 10_000  # for the optimum's accuracy, and whether its two rules agree
+
+
+def make_task(*, name: str, version: int, sha256: str, seed: int) -> Result:
+    """Load a released task; the checksum stands among the settings, so in the key."""
+    return Result(*load_task(name, version=version).to_tensors())
+
+
+def as_task(result: Result) -> Task:
+    """The task that `make_task` stored."""
+    return Task.from_tensors(result.tensors, result.values, source="the stored task")
+
+
+def draw_points(task: Result, *, per_class: int, sample_seed: int, seed: int) -> Result:
+    """The points that all classifiers are attacked at: equally many of each class, in turn.
+
+    `outlier` marks points drawn from an outlier component. `own_side` marks points where the
+    outlier of the own class is at least as likely as any other class's: there the way to
+    another decision is longer.
+    """
+    known = as_task(task)
+    y = torch.arange(known.classes).repeat(per_class)
+    x, outlier = known.sample_given(y, seed=seed_of(sample_seed, seed))
+    own_side = torch.ones_like(outlier)
+    if known.outliers is not None:
+        scores = torch.stack(
+            [
+                density.component_log_prob(x.flatten(1))[:, component] + prior.log()
+                for density, component, prior in zip(
+                    known.densities, known.outliers, known.priors, strict=True
+                )
+            ],
+            dim=1,
+        )
+        own_side = scores.argmax(dim=1) == y
+    return Result({"x": x, "y": y, "outlier": outlier, "own_side": own_side})
+
+
+def study_optimum(task: Result, *, sample_seed: int, seed: int) -> Result:
+    """The optimum's accuracy on many samples, and how often its two rules decide alike."""
+    known = as_task(task)
+    x, y = known.sample(MANY_IMAGES, seed=seed_of(sample_seed, seed))
+    exact = decisions(known.bayes_classifier(temperature=1.0), x)
+    largest = decisions(known.bayes_classifier(temperature=1.0, rule="max-component"), x)
+    return Result(
+        values={
+            "kind": BAYES,
+            "images": MANY_IMAGES,
+            "correct": int((exact == y).sum()),
+            "rules_agree": int((exact == largest).sum()),
+        }
+    )
+
+
+def find_width(
+    task: Result,
+    *,
+    images: int,
+    sample_seed: int,
+    widths: Sequence[int],
+    target: float,
+    training: dict[str, Any],
+    seed: int,
+) -> Result:
+    """The smallest width whose CNN reaches the target accuracy on validation images.
+
+    Widths are tried in turn; where none reaches it, the best is taken (the widest of equals).
+    """
+    known = as_task(task)
+    x, y, unseen, truth = _training_and_validation(known, images, sample_seed, seed)
+    tried = []
+    for width in widths:
+        network, _ = train_allconv(
+            x, y, width=width, classes=known.classes, seed=seed, training=Training(**training)
+        )
+        tried.append((accuracy(network, unseen, truth), width))
+        if tried[-1][0] >= target:
+            break
+    reached, width = max(tried)
+    return Result(
+        values={
+            "width": width,
+            "reached": reached >= target,
+            "tried": [{"width": w, "validation_accuracy": a} for a, w in tried],
+        }
+    )
+
+
+def train_cnn(
+    task: Result,
+    width: Result,
+    *,
+    images: int,
+    sample_seed: int,
+    training: dict[str, Any],
+    seed: int,
+) -> Result:
+    """One CNN at the width that was found."""
+    known = as_task(task)
+    x, y = known.sample(images, seed=sample_seed)
+    network, losses = train_allconv(
+        x,
+        y,
+        width=width.values["width"],
+        classes=known.classes,
+        seed=seed,
+        training=Training(**training),
+    )
+    tensors, values = stored.to_tensors(network)
+    return Result(tensors, {**values, "losses": losses})
+
+
+def train_linear(task: Result, *, images: int, sample_seed: int, seed: int) -> Result:
+    """One linear SVM."""
+    known = as_task(task)
+    x, y = known.sample(images, seed=sample_seed)
+    return Result(
+        *stored.to_tensors(train_linear_svm(x, y, classes=known.classes, seed=seed))
+    )
+
+
+def study_gamma(
+    task: Result,
+    points: Result,
+    *,
+    images: int,
+    sample_seed: int,
+    gammas: Sequence[float],
+    costs: Sequence[float],
+    target: float,
+    per_class: int,
+    seed: int,
+) -> Result:
+    """Accuracy and mean L2 of RBF SVMs over gamma, and the gamma that the paper's rule chooses.
+
+    The rule: the largest gamma that still classifies well, here with at least the target
+    accuracy on validation images, at the first of the costs C. The curve is measured at the
+    first points of each class.
+    """
+    known = as_task(task)
+    x, y, unseen, truth = _training_and_validation(known, images, sample_seed, seed)
+    count = per_class * known.classes
+    at, labels = points.tensors["x"][:count], points.tensors["y"][:count]
+    curve, l2 = [], []
+    for cost in costs:
+        machines = train_rbf_svms(x, y, gammas=gammas, classes=known.classes, cost=cost)
+        for gamma, machine in zip(gammas, machines, strict=True):
+            walk = named_attack("boundary-walk", pool=x[:POOL_IMAGES])
+            outcome = attack_decisions(machine, walk, at)
+            l2.append(l2_table([outcome], labels))
+            curve.append(
+                {
+                    "cost": cost,
+                    "gamma": gamma,
+                    "support_vectors": len(machine.support),
+                    "validation_accuracy": accuracy(machine, unseen, truth),
+                    **summarise([outcome], labels),
+                }
+            )
+    first = [row for row in curve if row["cost"] == costs[0]]
+    good = [row["gamma"] for row in first if row["validation_accuracy"] >= target]
+    best = max(first, key=lambda row: row["validation_accuracy"])["gamma"]
+    return Result(
+        {"l2": torch.cat(l2)},
+        {"gamma": max(good, default=best), "reached": bool(good), "curve": curve},
+    )
+
+
+def train_rbf(
+    task: Result, gamma: Result, *, images: int, sample_seed: int, cost: float, seed: int
+) -> Result:
+    """One RBF SVM at the gamma that was chosen."""
+    known = as_task(task)
+    x, y = known.sample(images, seed=sample_seed)
+    chosen = [gamma.values["gamma"]]
+    (machine,) = train_rbf_svms(x, y, gammas=chosen, classes=known.classes, cost=cost)
+    return Result(*stored.to_tensors(machine))
+
+
+def attack_classifier(
+    task: Result,
+    points: Result,
+    classifier: Result,
+    *,
+    attack: str,
+    per_class: int,
+    seed: int,
+) -> Result:
+    """One attack on one trained classifier, at the first points of each class."""
+    known = as_task(task)
+    count = per_class * known.classes
+    pool, _ = known.sample(POOL_IMAGES, seed=seed)
+    started = time.perf_counter()
+    outcome = attack_decisions(
+        as_classifier(classifier, known),
+        named_attack(attack, pool=pool),
+        points.tensors["x"][:count],
+    )
+    seconds = time.perf_counter() - started
+    return Result(
+        {
+            "before": outcome.before,
+            "after": outcome.after,
+            "l2": outcome.l2,
+            "images": outcome.images,
+        },
+        {"attack_seconds": seconds},
+    )
+
+
+def as_classifier(result: Result, task: Task) -> nn.Module:
+    """The classifier that a training stage stored, or the task's own optimum."""
+    if result.values["kind"] == BAYES:
+        return task.bayes_classifier()
+    return stored.from_tensors(result.tensors, result.values)
+
+
+def accuracy(
+    classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]
+) -> float:
+    """Share of images decided as labelled."""
+    right: Bool[Tensor, " n"] = decisions(classifier, x) == y
+    return right.double().mean().item()
+
+
+def _training_and_validation(
+    task: Task, images: int, sample_seed: int, seed: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    x, y = task.sample(images, seed=sample_seed)
+    unseen, truth = task.sample(VALIDATION_IMAGES, seed=seed_of("validation", seed))
+    return x, y, unseen, truth

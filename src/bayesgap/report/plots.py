@@ -1,0 +1,267 @@
+"""Pictures of the report. Each function returns one matplotlib figure and touches no global state."""
+
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+import torch
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from bayesgap.evaluation.measure import SMALL_CHANGE, Outcome, l2_table
+from bayesgap.images.mnist import load_mnist
+from bayesgap.paper.experiment import BAYES, as_task
+from bayesgap.paper.main_job import KINDS
+from bayesgap.paper.results import Results
+
+NAMES = {
+    BAYES: "Bayes-optimal",
+    "cnn": "CNN",
+    "linear-svm": "Linear SVM",
+    "rbf-svm": "RBF SVM",
+}
+# Okabe and Ito's palette: told apart by readers with any colour vision.
+COLOURS = {BAYES: "#000000", "cnn": "#D55E00", "linear-svm": "#56B4E9", "rbf-svm": "#009E73"}
+PER_CLASS = 3  # images of each class in a gallery
+SAMPLES = 10  # images in each line of samples
+STYLE = {
+    "font.size": 9,
+    "font.family": "DejaVu Sans",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "legend.frameon": False,
+}
+
+
+def styled(width: float, height: float) -> Figure:
+    """An empty figure, in inches."""
+    with matplotlib.rc_context(STYLE):
+        return Figure(figsize=(width, height), layout="constrained")
+
+
+def perturbation_sizes(results: Results) -> Figure:
+    """Figure 6 for the MNIST tasks: each classifier's mean L2 with its interval."""
+    with matplotlib.rc_context(STYLE):
+        figure = styled(8.6, 3.2)
+        axes = figure.subplots(1, 2, sharey=True, width_ratios=[1, 1])
+        for axis, variant in zip(axes, ("symmetric", "asymmetric"), strict=True):
+            for place, kind in enumerate(KINDS):
+                records = [results.headline(task, variant, kind) for task in results.tasks]
+                _bars(axis, records, (place - 1.5) * 0.2, kind)
+            axis.set_xticks(range(len(results.tasks)), results.tasks)
+            axis.tick_params(axis="x", length=0)
+            axis.set_title(f"{variant} tasks")
+        axes[0].set_ylabel("mean L2 of the best attack")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        return figure
+
+
+def _bars(axis: Axes, records: Sequence[dict], shift: float, kind: str) -> None:
+    for place, record in enumerate(records):
+        if record["mean_l2"] is None:
+            continue
+        mean, low, high = (record[key] for key in ("mean_l2", "mean_l2_low", "mean_l2_high"))
+        axis.bar(
+            place + shift,
+            mean,
+            0.19,
+            yerr=[[mean - low], [high - mean]],
+            color=COLOURS[kind],
+            ecolor="#777777",
+            capsize=2,
+            label=NAMES[kind] if place == 0 else None,
+        )
+        axis.annotate(
+            f"{mean:.2f}",
+            (place + shift, high),
+            (0, 2),
+            textcoords="offset points",
+            ha="center",
+            fontsize=7,
+        )
+
+
+def broken_shares(results: Results) -> Figure:
+    """For each task and variant, the share of all points that an attack of size ≤ L2 leaves wrong."""
+    with matplotlib.rc_context(STYLE):
+        figure = styled(8.6, 4.4)
+        axes = figure.subplots(2, len(results.tasks), sharex=True, sharey=True, squeeze=False)
+        for row, variant in zip(axes, ("symmetric", "asymmetric"), strict=True):
+            for axis, task in zip(row, results.tasks, strict=True):
+                y = results.points[task, variant]["y"]
+                for kind in KINDS:
+                    _curve(axis, results.measured[task, variant, kind].best, y, kind)
+                axis.set_title(f"{task}/{variant}", fontsize=8)
+                axis.set_xlim(0, 6)
+                axis.set_ylim(0, 1.01)
+        figure.supxlabel("size of the perturbation (L2)", fontsize=9)
+        figure.supylabel("decided wrongly", fontsize=9)
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        return figure
+
+
+def _curve(axis: Axes, best: Sequence[Outcome], y: Tensor, kind: str) -> None:
+    sizes = torch.cat(
+        [torch.where(outcome.before == y, outcome.l2, torch.zeros(())) for outcome in best]
+    )
+    at = sizes.double().sort().values
+    share = torch.arange(1, len(at) + 1) / len(at)
+    axis.step(at, share, where="post", color=COLOURS[kind], label=NAMES[kind], linewidth=1.3)
+
+
+def gamma_curves(results: Results) -> Figure:
+    """Accuracy and mean L2 of RBF SVMs over gamma, beside the optimum and the linear SVM."""
+    with matplotlib.rc_context(STYLE):
+        figure = styled(8.6, 4.2)
+        axes = figure.subplots(2, len(results.tasks), sharex=True, sharey="row", squeeze=False)
+        for column, task in enumerate(results.tasks):
+            curve, _ = results.gamma_curve(task, "symmetric")
+            chosen = results.finished[results.job(task, "symmetric").gamma].values["gamma"]
+            size, accuracy = axes[0, column], axes[1, column]
+            for cost, style in zip(dict.fromkeys(row["cost"] for row in curve), ("-", "--")):
+                rows = [row for row in curve if row["cost"] == cost and row["mean_l2"] is not None]
+                gammas = [row["gamma"] for row in rows]
+                size.plot(
+                    gammas,
+                    [row["mean_l2"] for row in rows],
+                    style,
+                    color=COLOURS["rbf-svm"],
+                    marker="o",
+                    markersize=3,
+                    label=f"RBF SVM, C = {cost:g}",
+                )
+                size.fill_between(
+                    gammas,
+                    [row["mean_l2_low"] for row in rows],
+                    [row["mean_l2_high"] for row in rows],
+                    color=COLOURS["rbf-svm"],
+                    alpha=0.12,
+                    linewidth=0,
+                )
+                accuracy.plot(
+                    gammas,
+                    [row["validation_accuracy"] for row in rows],
+                    style,
+                    color=COLOURS["rbf-svm"],
+                    marker="o",
+                    markersize=3,
+                )
+            for kind in (BAYES, "linear-svm"):
+                mean = results.headline(task, "symmetric", kind)["mean_l2"]
+                size.axhline(mean, color=COLOURS[kind], linewidth=1, linestyle=":", label=NAMES[kind])
+            for axis in (size, accuracy):
+                axis.axvline(chosen, color="#aaaaaa", linewidth=0.8, label="gamma chosen")
+                axis.set_xscale("log")
+            size.set_title(f"{task}/symmetric", fontsize=8)
+            accuracy.set_xlabel("gamma")
+        axes[0, 0].set_ylabel("mean L2")
+        axes[0, 0].set_ylim(bottom=0)
+        axes[1, 0].set_ylabel("validation accuracy")
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+        return figure
+
+
+def samples(results: Results, task: str) -> Figure:
+    """Real digits, and samples of the task's two variants (figure 4, top)."""
+    digits = results.finished[results.job(task, "symmetric").task].values["facts"]["digits"]
+    x, y = load_mnist(digits, split="test")
+    lines = {"real test digits": _alternating(x, y)}
+    for variant in ("symmetric", "asymmetric"):
+        job = results.job(task, variant)
+        known = as_task(results.finished[job.task])
+        drawn, labels = known.sample(20 * SAMPLES, seed=job.points.seed)
+        lines[f"{variant} samples"] = _alternating(drawn, labels)
+    job = results.job(task, "asymmetric")
+    known = as_task(results.finished[job.task])
+    labels = torch.arange(known.classes).repeat(500)
+    drawn, outlier = known.sample_given(labels, seed=job.points.seed)
+    lines["the outliers' samples"] = _alternating(drawn[outlier], labels[outlier])
+    with matplotlib.rc_context(STYLE):
+        figure = styled(8.6, 0.86 * len(lines))
+        for axis, (name, images) in zip(figure.subplots(len(lines), 1), lines.items(), strict=True):
+            _strip(axis, images, name, low=0.0, high=1.0, colours="gray")
+        return figure
+
+
+def _alternating(x: Tensor, y: Tensor) -> Float[Tensor, "n C H W"]:
+    """The first images of each class in turn, as far as there are any."""
+    rows = [(y == label).nonzero().flatten()[: SAMPLES // 2] for label in y.unique()]
+    count = min(len(row) for row in rows)
+    return x[torch.stack([row[:count] for row in rows], dim=1).flatten()]
+
+
+def gallery(results: Results, task: str) -> Figure:
+    """Originals, adversarials, magnified perturbations and histograms (figures 4, 7, 17, 18)."""
+    blocks = [("symmetric", BAYES), ("asymmetric", BAYES)]
+    blocks += [("symmetric", kind) for kind in KINDS if kind != BAYES]
+    with matplotlib.rc_context(STYLE):
+        figure = styled(8.6, 2.15 * len(blocks))
+        for part, (variant, kind) in zip(
+            np.atleast_1d(figure.subfigures(len(blocks), 1)), blocks, strict=True
+        ):
+            _block(part, results, task, variant, kind)
+        return figure
+
+
+def _block(part: Figure, results: Results, task: str, variant: str, kind: str) -> None:
+    measured = results.measured[task, variant, kind]
+    points = results.points[task, variant]
+    shown = _shown(results, task, variant)
+    original = points["x"][shown].double()
+    adversarial = measured.best[0].images[shown].double()
+    change = adversarial - original
+    record = measured.headline
+    mean = "none" if record["mean_l2"] is None else f"{record['mean_l2']:.2f}"
+    part.suptitle(f"{NAMES[kind]}, {variant}: mean L2 {mean}", fontsize=10, x=0.02, ha="left")
+    left, right = part.subfigures(1, 2, width_ratios=[2.1, 1])
+    strips = left.subplots(3, 1)
+    _strip(strips[0], original, "original", low=0.0, high=1.0, colours="gray")
+    _strip(strips[1], adversarial, "adversarial", low=0.0, high=1.0, colours="gray")
+    largest = change.abs().max().item() or 1.0
+    _strip(
+        strips[2], change, f"change × {1 / largest:.2g}", low=-largest, high=largest, colours="RdBu_r"
+    )
+    for place, size in enumerate(change.flatten(1).norm(dim=1).tolist()):
+        strips[2].text(
+            (place + 0.5) * 28, 29.5, f"{size:.2f}", ha="center", va="top", fontsize=7
+        )
+    histogram = record["pixel_histogram"]
+    axis = right.subplots()
+    edges, counts = np.array(histogram["edges"]), np.array(histogram["counts"])
+    axis.stairs(counts / counts.sum(), edges, fill=True, color=COLOURS[kind], alpha=0.75)
+    axis.axvspan(-SMALL_CHANGE, SMALL_CHANGE, color="#f0e442", alpha=0.35, linewidth=0)
+    axis.set_yscale("log")
+    axis.set_ylim(1e-5, 1)
+    axis.set_xlabel("change of a pixel, in 1/255", fontsize=7)
+    axis.set_title(f"{record['share_within_5']:.0%} within ±{SMALL_CHANGE}/255", fontsize=8)
+    axis.tick_params(labelsize=7)
+
+
+def _shown(results: Results, task: str, variant: str) -> list[int]:
+    """The first points of each class that every classifier of the variant decides correctly."""
+    points = results.points[task, variant]
+    y = points["y"]
+    good = ~points["outlier"]
+    for kind in KINDS:
+        table = l2_table(results.measured[task, variant, kind].best[:1], y)
+        good &= table[0].isfinite()
+    rows = [((y == label) & good).nonzero().flatten()[:PER_CLASS] for label in y.unique()]
+    return torch.cat(rows).tolist()
+
+
+def _strip(
+    axis: Axes, images: Float[Tensor, "n C H W"], name: str, *, low: float, high: float, colours: str
+) -> None:
+    """Images of one channel side by side."""
+    row = torch.cat(list(images[:, 0]), dim=1)
+    axis.imshow(row.numpy(), cmap=colours, vmin=low, vmax=high, interpolation="nearest")
+    for place in range(1, len(images)):
+        axis.axvline(place * images.shape[3] - 0.5, color="white", linewidth=1.5)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)

@@ -1,0 +1,124 @@
+"""Stages: pure functions with settings and inputs, and the keys under which results are stored.
+
+A stage's *identity* is the hash of what it is: its name, its settings and its inputs'
+identities. Its random numbers are seeded from that, so they depend neither on the order of
+execution nor on the release that executes it. Its *key* adds what the outcome may also depend
+on: the package's source, the versions of the numerical libraries and the number of threads.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy
+import sklearn
+import torch
+
+from bayesgap.files import dump
+from bayesgap.runs.store import Result
+
+Function = Callable[..., Result]
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One step of a run.
+
+    Attributes:
+        name: What kind of step it is, such as "train-cnn".
+        function: Called with each input's `Result` and each setting by name, and `seed`; it must
+            be importable by its qualified name, so that workers find it.
+        settings: Anything that JSON can hold.
+        inputs: The stages whose results it needs.
+        label: What progress and the report call it.
+    """
+
+    name: str
+    function: Function
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, "Stage"] = field(default_factory=dict)
+    label: str = ""
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of what the stage is, whatever code and versions execute it."""
+        inputs = {name: stage.identity for name, stage in self.inputs.items()}
+        return digest(self.name, dict(self.settings), inputs)
+
+    @property
+    def seed(self) -> int:
+        """The seed of all random numbers of the stage."""
+        return seed_of(self.identity)
+
+    def key(self, threads: int) -> str:
+        """Hash of all that the result may depend on."""
+        inputs = {name: stage.key(threads) for name, stage in self.inputs.items()}
+        return digest(self.identity, inputs, environment(), threads)
+
+    def describe(self, threads: int) -> dict[str, Any]:
+        """What the manifest says of the stage."""
+        return {
+            "stage": self.name,
+            "label": self.label,
+            "settings": dict(self.settings),
+            "inputs": {name: stage.key(threads) for name, stage in self.inputs.items()},
+            "seed": self.seed,
+            "threads": threads,
+            "environment": environment(),
+        }
+
+
+def digest(*parts: Any) -> str:
+    """SHA-256 of JSON values, in hexadecimal, shortened to 128 bits."""
+    return hashlib.sha256(dump(parts).encode()).hexdigest()[:32]
+
+
+def seed_of(*parts: Any) -> int:
+    """A seed of 63 bits that depends on all parts."""
+    return int(digest(*parts), 16) % 2**63
+
+
+def in_order(targets: Iterable[Stage]) -> list[Stage]:
+    """The targets and all that they need, each once, inputs first."""
+    ordered: dict[str, Stage] = {}
+
+    def visit(stage: Stage) -> None:
+        if stage.identity not in ordered:
+            for upstream in stage.inputs.values():
+                visit(upstream)
+            ordered[stage.identity] = stage
+
+    for target in targets:
+        visit(target)
+    return list(ordered.values())
+
+
+@cache
+def environment() -> dict[str, str]:
+    """What a result may depend on besides its stage: the source and the numerical libraries."""
+    return {
+        "source": source_digest(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "scikit-learn": sklearn.__version__,
+    }
+
+
+def source_digest() -> str:
+    """Hash of the package's source, without the report and the command line.
+
+    No stage can depend on those two: the layers of the package forbid to import them.
+    """
+    root = Path(str(resources.files("bayesgap")))
+    sources = sorted(
+        path
+        for path in root.rglob("*.py")
+        if path.relative_to(root).parts[0] not in ("report", "cli.py")
+    )
+    return digest(
+        [[path.relative_to(root).as_posix(), path.read_text("utf-8")] for path in sources]
+    )

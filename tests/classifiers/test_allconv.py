@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+import torch
+from toys import generator, normal
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from bayesgap.classifiers.allconv import AllConvolutional, Training, train_allconv
+from bayesgap.classifiers.module import decisions
+
+
+def build(shape=(1, 8, 8), classes=2, width=3, seed=0):
+    return AllConvolutional(shape, classes, width, generator=generator(seed))
+
+
+def convolutions(network):
+    return [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+
+
+def bright_half(n, seed=0):
+    """Noise images that are brighter in their upper (0) or lower (1) half."""
+    y = torch.arange(n) % 2
+    x = 0.3 * normal(seed, n, 1, 8, 8)
+    x[y == 0, :, :4] += 1
+    x[y == 1, :, 4:] += 1
+    return x, y
+
+
+@pytest.mark.parametrize(
+    ("shape", "classes", "filters"),
+    [
+        ((1, 28, 28), 2, [5, 10, 10, 20, 20, 40, 2]),
+        ((3, 64, 64), 4, [5, 10, 10, 20, 20, 40, 40, 80, 4]),
+        ((1, 8, 8), 3, [5, 10, 3]),
+    ],
+)
+def test_each_scale_has_two_convolutions_and_halves_the_image(shape, classes, filters):
+    network = build(shape, classes, width=5)
+    layers = list(network.layers)
+    kinds = [nn.Conv2d, nn.LeakyReLU, nn.Conv2d, nn.LeakyReLU, nn.AvgPool2d]
+    scales = (len(filters) - 1) // 2
+    assert [type(layer) for layer in layers] == kinds * scales + [nn.Conv2d, nn.LeakyReLU]
+    found = convolutions(network)
+    assert [layer.out_channels for layer in found] == filters
+    assert [layer.in_channels for layer in found] == [shape[0], *filters[:-1]]
+    assert {(layer.kernel_size, layer.stride, layer.padding) for layer in found} == {
+        ((3, 3), (1, 1), (1, 1))
+    }
+    assert {layer.negative_slope for layer in layers if isinstance(layer, nn.LeakyReLU)} == {0.2}
+    side = network.layers(torch.zeros(1, *shape)).shape[-1]
+    assert side == shape[1] // 2**scales
+
+
+@pytest.mark.parametrize(("shape", "scales"), [((2, 16, 16), 2), ((1, 28, 28), 3)])
+def test_forward_equals_the_computation_written_out(shape, scales):
+    network = build(shape, 3).double()
+    for tensor in network.parameters():
+        tensor.data = normal(tensor.numel(), *tensor.shape) / 5  # biases too
+    parameters = iter(network.parameters())
+    x = normal(1, 4, *shape)
+    z = x
+    for _ in range(scales):
+        for _ in range(2):
+            z = F.conv2d(z, next(parameters), next(parameters), padding=1)
+            z = torch.maximum(z, 0.2 * z)
+        rows, columns = z.shape[2] // 2 * 2, z.shape[3] // 2 * 2
+        z = (
+            z[:, :, 0:rows:2, 0:columns:2]
+            + z[:, :, 1:rows:2, 0:columns:2]
+            + z[:, :, 0:rows:2, 1:columns:2]
+            + z[:, :, 1:rows:2, 1:columns:2]
+        ) / 4
+    z = F.conv2d(z, next(parameters), next(parameters), padding=1)
+    z = torch.maximum(z, 0.2 * z)
+    expected = z.sum(dim=(2, 3)) / (z.shape[2] * z.shape[3])
+    torch.testing.assert_close(network(x), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_initial_weights_have_hes_deviation_and_biases_are_zero():
+    layers = convolutions(build((1, 28, 28), 2, width=16))
+    for layer in layers:
+        assert (layer.bias == 0).all()
+        inputs = layer.in_channels * 9
+        expected = np.sqrt(2 / (1 + 0.2**2) / inputs)
+        weights = layer.weight.detach().double().flatten().numpy()
+        # The deviation of n normal values has a standard error of 1 / sqrt(2n); 4.5 of them.
+        n = len(weights)
+        assert weights.std() == pytest.approx(expected, rel=4.5 / np.sqrt(2 * n))
+        assert abs(weights.mean()) < 4.5 * expected / np.sqrt(n)
+
+
+def test_initial_weights_come_from_the_generator_alone():
+    torch.manual_seed(1)
+    first = build(seed=3).state_dict()
+    torch.manual_seed(2)
+    second, other = build(seed=3).state_dict(), build(seed=4).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["layers.0.weight"], other["layers.0.weight"])
+
+
+def train(seed, training=None, n=80):
+    x, y = bright_half(n)
+    training = training or Training(epochs=2, batch=20)
+    return train_allconv(x, y, width=3, classes=2, seed=seed, training=training)
+
+
+def test_training_is_reproducible_to_the_last_bit_and_depends_on_its_seed():
+    (first, losses), (second, again), (other, others) = train(7), train(7), train(8)
+    state, same, different = (net.state_dict() for net in (first, second, other))
+    assert losses == again != others
+    assert all(torch.equal(state[name], same[name]) for name in state)
+    assert not any(torch.equal(state[name], different[name]) for name in state)
+
+
+def test_training_leaves_the_global_generator_alone():
+    before = torch.random.get_rng_state()
+    train(0)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_training_learns_an_easy_toy_and_its_loss_falls():
+    network, losses = train(0, Training(epochs=6, batch=20, learning_rate=1e-2), n=160)
+    assert len(losses) == 6
+    assert losses[0] < 1.0  # nats; a network that knows nothing has log 2
+    assert losses[-1] < 0.1 * losses[0]
+    x, y = bright_half(200, seed=5)
+    assert (decisions(network, x) == y).double().mean() > 0.98
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_images_though_batches_differ_in_size():
+    x, y = bright_half(7)
+    # With no learning, the loss is that of the initial network.
+    still = Training(epochs=1, batch=5, learning_rate=0.0)
+    network, losses = train_allconv(x, y, width=3, classes=2, seed=0, training=still)
+    probabilities = network(x.float()).double().softmax(dim=1)[torch.arange(7), y]
+    assert losses[0] == pytest.approx(-probabilities.log().mean().item(), rel=1e-6)  # float32
+
+
+def test_a_trained_network_is_float32_in_evaluation_mode_and_frozen():
+    network, _ = train(0, Training(epochs=1, batch=40))
+    assert not network.training
+    assert all(not tensor.requires_grad for tensor in network.parameters())
+    assert {tensor.dtype for tensor in network.parameters()} == {torch.float32}

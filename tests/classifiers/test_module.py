@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from toys import SEEDS, Function, normal, property_settings
+
+from bayesgap.classifiers import module
+from bayesgap.classifiers.module import decisions, logits, margin, placed
+from bayesgap.errors import BayesgapError
+
+
+class Recorder(nn.Module):
+    """A linear classifier that notes what it was given."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.register_buffer("count", torch.zeros(1, dtype=torch.int64))
+        self.weight = nn.Parameter(weight)
+        self.batches, self.dtypes, self.gradients = [], [], []
+
+    def forward(self, x):
+        self.batches.append(len(x))
+        self.dtypes.append(x.dtype)
+        self.gradients.append(torch.is_grad_enabled())
+        return x.flatten(1) @ self.weight
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_placed_images_have_the_dtype_of_the_first_floating_tensor(dtype):
+    x = normal(0, 3, 1, 2, 2)
+    placed_images = placed(Recorder(normal(1, 4, 2).to(dtype)), x)
+    assert placed_images.dtype == dtype
+    assert torch.equal(placed_images, x.to(dtype))
+
+
+def test_placed_images_follow_buffers_where_there_are_no_parameters():
+    assert placed(Function(None, torch.float64), torch.zeros(1, 1, 2, 2)).dtype == torch.float64
+
+
+def test_placed_images_are_float32_for_a_classifier_without_tensors():
+    assert placed(nn.Flatten(), normal(0, 1, 1, 2, 2)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 10])
+def test_chunked_logits_equal_those_of_one_batch(monkeypatch, n):
+    monkeypatch.setattr(module, "CHUNK", 3)
+    x, weight = normal(n, n, 1, 2, 2), normal(9, 4, 3)
+    classifier = Recorder(weight)
+    got = logits(classifier, x)
+    # A row of a float64 product may round differently in a batch of another size.
+    torch.testing.assert_close(got, x.flatten(1) @ weight, rtol=1e-13, atol=1e-13)
+    assert max(classifier.batches) <= 3
+    assert sum(classifier.batches) == n
+
+
+def test_logits_are_made_without_gradients_and_in_the_classifiers_dtype():
+    classifier = Recorder(normal(0, 4, 2).float())
+    out = logits(classifier, normal(1, 5, 1, 2, 2))
+    assert not out.requires_grad
+    assert not any(classifier.gradients)
+    assert classifier.dtypes == [torch.float32]
+
+
+@pytest.mark.parametrize(
+    ("function", "shape"),
+    [
+        (lambda x: x.flatten(1).sum(dim=1), "(5,)"),
+        (lambda x: x, "(5, 1, 2, 2)"),
+        (lambda x: x.flatten(1)[:, :1], "(5, 1)"),
+        (lambda x: x.flatten(1)[:-1], "(4, 4)"),
+        (lambda x: x.sum(), "()"),
+    ],
+    ids=["no class axis", "images", "one class", "an image short", "a number"],
+)
+def test_an_output_that_is_no_table_of_logits_is_refused_with_its_shape(function, shape):
+    with pytest.raises(BayesgapError) as refusal:
+        logits(Function(function), normal(0, 5, 1, 2, 2))
+    assert shape in str(refusal.value)
+    assert "Function" in str(refusal.value)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_logits_that_are_not_finite_are_refused_with_their_number(value):
+    def spoiled(x):
+        out = x.flatten(1).clone()
+        out[1, 0] = out[3, 1] = out[3, 2] = value
+        return out
+
+    with pytest.raises(BayesgapError, match="for 2 of 5 images"):
+        logits(Function(spoiled), normal(0, 5, 1, 2, 2))
+
+
+def test_a_decision_is_the_first_of_the_largest_logits():
+    table = torch.tensor([[1.0, 3, 2], [2, 2, 1], [0, 5, 5], [4, 4, 4], [-1, -2, -0.5]])
+    classifier = Function(lambda x: table[: len(x)])
+    assert decisions(classifier, torch.zeros(5, 1, 1, 1)).tolist() == [1, 0, 1, 0, 2]
+
+
+@given(st.integers(**SEEDS), st.integers(2, 5), st.booleans())
+@property_settings(60)
+def test_the_margin_is_the_own_logit_less_the_largest_other(seed, classes, ties):
+    random = np.random.default_rng(seed)
+    table = random.normal(size=(7, classes))
+    table = np.round(table) if ties else table
+    y = random.integers(classes, size=7)
+    got = margin(torch.from_numpy(table), torch.from_numpy(y)).numpy()
+    expected = [row[k] - max(np.delete(row, k)) for row, k in zip(table, y, strict=True)]
+    assert (got == expected).all()
+
+
+@given(st.integers(**SEEDS), st.integers(2, 5))
+@property_settings(40)
+def test_the_margin_is_negative_exactly_where_the_decision_is_another(seed, classes):
+    random = np.random.default_rng(seed)
+    table = torch.from_numpy(random.normal(size=(9, classes)))
+    y = torch.from_numpy(random.integers(classes, size=9))
+    decided = decisions(Function(lambda x: table), torch.zeros(9, 1, 1, 1))
+    assert torch.equal(margin(table, y) < 0, decided != y)

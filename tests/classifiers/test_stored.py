@@ -1,0 +1,62 @@
+import pytest
+import torch
+from toys import generator, normal, two_blobs
+from torch import nn
+
+from bayesgap import files
+from bayesgap.classifiers.allconv import AllConvolutional
+from bayesgap.classifiers.stored import from_tensors, to_tensors
+from bayesgap.classifiers.svm import train_linear_svm, train_rbf_svms
+from bayesgap.errors import BayesgapError
+
+SHAPE = (1, 8, 8)
+
+
+def cnn(classes):
+    network = AllConvolutional(SHAPE, classes, 3, generator=generator(classes))
+    for layer in network.layers:
+        if isinstance(layer, nn.Conv2d):
+            layer.bias.data.uniform_(-1, 1, generator=generator(1))
+    return network.eval()
+
+
+def linear(classes):
+    x, y = two_blobs(0, 200, SHAPE, classes, separation=2.0)
+    return train_linear_svm(x, y, classes=classes, seed=0)
+
+
+def rbf(classes):
+    x, y = two_blobs(0, 40, SHAPE, classes)
+    return train_rbf_svms(x, y, classes=classes, gammas=[0.01234567890123])[0]
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("make", [cnn, linear, rbf])
+def test_a_stored_classifier_gives_the_same_logits_to_the_last_bit(tmp_path, make, classes):
+    classifier = make(classes)
+    x = normal(0, 6, *SHAPE).to(next(iter(classifier.state_dict().values())))
+    tensors, metadata = to_tensors(classifier)
+    files.save_tensors(tmp_path / "c.safetensors", tensors, kind="classifier", metadata=metadata)
+    again = from_tensors(*files.load_tensors(tmp_path / "c.safetensors", kind="classifier"))
+    assert type(again) is type(classifier)
+    logits = again(x)
+    assert logits.shape == (6, classes)
+    assert torch.equal(logits, classifier(x))
+
+
+@pytest.mark.parametrize("make", [cnn, linear, rbf])
+def test_a_stored_classifier_comes_back_frozen_and_in_evaluation_mode(make):
+    again = from_tensors(*to_tensors(make(2)))
+    assert not any(tensor.requires_grad for tensor in again.parameters())
+    assert not again.training
+
+
+def test_a_classifier_of_another_kind_cannot_be_stored():
+    with pytest.raises(BayesgapError, match=r"A Linear cannot be stored\."):
+        to_tensors(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("metadata", [{}, {"kind": "forest"}])
+def test_metadata_of_an_unknown_kind_are_refused_with_it(metadata):
+    with pytest.raises(BayesgapError, match=repr(metadata.get("kind"))):
+        from_tensors({}, metadata)

@@ -1,0 +1,501 @@
+import copy
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from strategies import (
+    PROPERTY,
+    SEEDS,
+    mixtures,
+    normal,
+    points_for,
+    random_mixture,
+    seeded,
+    uniform,
+    without_shape_checks,
+)
+from torch import distributions
+
+from bayesgap.densities import mfa
+from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
+from bayesgap.errors import BayesgapError
+
+RELATIVE = 1e-9  # of the log-density, or of one nat where that is less
+
+
+def assert_close(actual, expected, tolerance=RELATIVE):
+    expected = torch.as_tensor(np.asarray(expected))
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance, check_dtype=False)
+
+
+def dense_covariances(density):
+    return density.factors @ density.factors.mT + torch.diag_embed(density.noise)
+
+
+def scipy_joints(density, x):
+    return np.stack(
+        [
+            np.log(weight) + stats.multivariate_normal(mean, covariance).logpdf(x).reshape(len(x))
+            for weight, mean, covariance in zip(
+                density.weights.numpy(),
+                density.means.numpy(),
+                dense_covariances(density).numpy(),
+                strict=True,
+            )
+        ],
+        axis=1,
+    )
+
+
+# What is scored.
+
+
+@PROPERTY
+@given(mixtures(), SEEDS)
+def test_component_log_prob_is_that_of_scipy(density, seed):
+    x = points_for(density, seed)
+    assert_close(density.component_log_prob(x), scipy_joints(density, x))
+
+
+@PROPERTY
+@given(mixtures(least_latent=1), SEEDS)
+def test_log_prob_is_that_of_torch_distributions(density, seed):
+    x = points_for(density, seed)
+    reference = distributions.MixtureSameFamily(
+        distributions.Categorical(density.weights),
+        distributions.LowRankMultivariateNormal(density.means, density.factors, density.noise),
+    )
+    assert_close(density.log_prob(x), reference.log_prob(x))
+
+
+@PROPERTY
+@given(mixtures(), SEEDS)
+def test_responsibilities_are_the_posterior_and_sum_to_one(density, seed):
+    x = points_for(density, seed)
+    joints = scipy_joints(density, x)
+    posterior = np.exp(joints - joints.max(axis=1, keepdims=True))
+    responsibilities = density.responsibilities(x)
+    assert_close(responsibilities.sum(dim=1), torch.ones(len(x)), 1e-14)
+    # An error of 1e-9 of a million nats, and its exponential.
+    assert_close(responsibilities, posterior / posterior.sum(axis=1, keepdims=True), 2e-3)
+    near = np.abs(joints).max(axis=1) < 100
+    assert_close(
+        responsibilities[near], (posterior / posterior.sum(axis=1, keepdims=True))[near], 1e-7
+    )
+
+
+def precise_log_density(x, mean, factors, noise):
+    """Density of N in 50 digits, by Cholesky's decomposition of the dense covariance."""
+    with mpmath.workdps(50):
+        loadings = mpmath.matrix(factors.tolist())
+        covariance = loadings * loadings.T + mpmath.diag([mpmath.mpf(v) for v in noise.tolist()])
+        root = mpmath.cholesky(covariance)
+        away = [
+            mpmath.mpf(a) - mpmath.mpf(b) for a, b in zip(x.tolist(), mean.tolist(), strict=True)
+        ]
+        whitened = mpmath.lu_solve(root, mpmath.matrix(away))
+        log_determinant = 2 * sum(mpmath.log(root[i, i]) for i in range(len(away)))
+        square = sum(value**2 for value in whitened)
+        return float(-(square + log_determinant + len(away) * mpmath.log(2 * mpmath.pi)) / 2)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_at_the_papers_noise_log_prob_agrees_with_50_digits(offset):
+    density = random_mixture(5, 1, 4, 2, noise_std=1e-3, offset=offset)
+    x = points_for(density, seed=6, n=5)
+    expected = [
+        precise_log_density(point, density.means[0], density.factors[0], density.noise[0])
+        for point in x
+    ]
+    assert max(map(abs, expected)) > 1e5  # else nothing would cancel
+    assert_close(density.log_prob(x), expected)
+
+
+def test_without_factors_pixels_are_independent():
+    density = random_mixture(0, 1, 5, 0, noise_std=1e-3)
+    x = points_for(density, seed=1)
+    expected = stats.norm(density.means[0], density.noise[0].sqrt()).logpdf(x).sum(axis=1)
+    assert_close(density.log_prob(x), expected, 1e-12)
+
+
+def test_one_component_has_no_mixture_to_sum():
+    density = random_mixture(1, 1, 3, 1)
+    x = points_for(density, seed=2)
+    assert torch.equal(density.log_prob(x), density.component_log_prob(x)[:, 0])
+    assert torch.equal(density.weights, torch.ones(1, dtype=torch.float64))
+
+
+def test_log_prob_is_finite_where_every_component_is_a_million_nats_away():
+    density = random_mixture(2, 3, 4, 1, noise_std=1e-3)
+    x = density.means.mean(dim=0)[None] + 100.0
+    assert density.log_prob(x).item() < -1e6
+    assert_close(density.log_prob(x), scipy_joints(density, x).max(axis=1))
+
+
+def test_no_points_have_no_densities():
+    density = random_mixture(3)
+    empty = torch.empty(0, 4, dtype=torch.float64)
+    assert density.component_log_prob(empty).shape == (0, 3)
+    assert density.log_prob(empty).shape == (0,)
+
+
+# What scores do not depend on.
+
+
+@PROPERTY
+@given(mixtures(), SEEDS, st.randoms(use_true_random=False))
+def test_the_order_of_components_means_nothing(density, seed, random):
+    order = list(range(density.components))
+    random.shuffle(order)
+    permuted = MixtureOfFactorAnalyzers(
+        density.weights[order], density.means[order], density.factors[order], density.noise[order]
+    )
+    x = points_for(density, seed)
+    assert_close(permuted.log_prob(x), density.log_prob(x), 1e-10)
+    assert_close(permuted.component_log_prob(x), density.component_log_prob(x)[:, order], 1e-10)
+
+
+@PROPERTY
+@given(mixtures(least_latent=1), SEEDS)
+def test_rotating_the_factors_changes_nothing(density, seed):
+    rotations, _ = torch.linalg.qr(normal(seeded(seed), density.components, *2 * [density.latent]))
+    rotated = MixtureOfFactorAnalyzers(
+        density.weights, density.means, density.factors @ rotations, density.noise
+    )
+    x = points_for(density, seed)
+    assert_close(rotated.component_log_prob(x), density.component_log_prob(x))
+
+
+@PROPERTY
+@given(SEEDS, st.sampled_from([2.0**-3, 3.0, -(2.0**12), 2.0**20]))
+def test_moving_points_and_means_together_changes_nothing(seed, offset):
+    plain = random_mixture(seed, 3, 4, 2, noise_std=1e-3)
+    # On a grid of 2⁻²⁰ these sums are exact, so that only our own rounding is seen.
+    means = (plain.means * 2**20).round() / 2**20
+    x = (points_for(plain, seed) * 2**20).round() / 2**20
+    densities = [
+        MixtureOfFactorAnalyzers(plain.weights, means + move, plain.factors, plain.noise)
+        for move in (0.0, offset)
+    ]
+    assert_close(densities[1].log_prob(x + offset), densities[0].log_prob(x))
+
+
+@PROPERTY
+@given(mixtures(), SEEDS, st.integers(1, 4000))
+def test_scores_do_not_depend_on_chunks(density, seed, chunk_bytes):
+    x = points_for(density, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mfa, "CHUNK_BYTES", chunk_bytes)
+        chunked = density.component_log_prob(x)
+    # A few units in the last place of the terms that cancel: a million nats at the paper's noise.
+    away = (x - density.means.mean(dim=0)).square().sum(dim=1) / density.noise.min()
+    difference = (chunked - density.component_log_prob(x)).abs()
+    assert (difference <= 1e-12 + 1e-15 * away[:, None]).all()
+
+
+def test_many_chunks_are_really_made(monkeypatch):
+    density, rows = random_mixture(4), []
+    original = mfa.score
+    monkeypatch.setattr(mfa, "score", lambda c, *rest: rows.append(len(c)) or original(c, *rest))
+    monkeypatch.setattr(mfa, "CHUNK_BYTES", 1)
+    density.log_prob(torch.zeros(5, 4, dtype=torch.float64))
+    assert rows == [1] * 5
+
+
+# Derivatives.
+
+
+@PROPERTY
+@given(mixtures(), SEEDS)
+def test_the_gradient_is_the_mean_pull_of_the_components(density, seed):
+    x = points_for(density, seed).requires_grad_()
+    (gradient,) = torch.autograd.grad(density.log_prob(x).sum(), x)
+    joints = scipy_joints(density, x.detach())
+    shares = torch.from_numpy(joints).softmax(dim=1)
+    away = density.means - x.detach()[:, None]
+    pulls = torch.linalg.solve(dense_covariances(density), away[:, :, :, None]).squeeze(3)
+    expected = (shares[:, :, None] * pulls).sum(dim=1)
+    clear = shares.max(dim=1).values > 1 - 1e-12  # elsewhere a share's error counts, see above
+    scale = expected.abs().amax(dim=1, keepdim=True).clamp(min=1)
+    assert (((gradient - expected) / scale)[clear].abs() < 1e-8).all()
+    assert (((gradient - expected) / scale).abs() < 2e-2).all()
+
+
+def test_gradcheck_holds_through_chunks(monkeypatch):
+    monkeypatch.setattr(mfa, "CHUNK_BYTES", 1)
+    density = random_mixture(7, 3, 4, 2)
+    x = density.sample(4, generator=seeded(0))[0].requires_grad_()
+    assert torch.autograd.gradcheck(density.log_prob, [x])
+    assert torch.autograd.gradcheck(density.component_log_prob, [x])
+
+
+# Samples. The smallest p-value accepted is 1e-6 of some thirty, and the seeds are fixed.
+
+SMALLEST_P = 1e-6
+
+
+@pytest.mark.parametrize(("latent", "noise_std"), [(0, 0.3), (2, 0.3), (2, 1e-3), (4, 0.05)])
+def test_points_follow_the_gaussian_of_the_component_they_name(latent, noise_std):
+    density = random_mixture(11, 3, 4, latent, noise_std=noise_std)
+    x, component = density.sample(9_000, generator=seeded(0))
+    for k, covariance in enumerate(dense_covariances(density)):
+        own = x[component == k]
+        root = torch.linalg.cholesky(covariance)
+        white = torch.linalg.solve_triangular(root, (own - density.means[k]).mT, upper=False).mT
+        n = len(white)
+        mean_square = n * white.mean(dim=0).square().sum().item()
+        assert stats.chi2(4).sf(mean_square) > SMALLEST_P
+        moments = (white.mT @ white / n - torch.eye(4)) * n**0.5
+        # n times a product's mean is asymptotically normal, with variance 1, or 2 for a square.
+        z = moments / (1 + torch.eye(4)).sqrt()
+        assert 2 * stats.norm.sf(z.abs().max().item()) * 10 > SMALLEST_P
+        for pixel in white.mT:
+            assert stats.kstest(pixel.numpy(), "norm").pvalue > SMALLEST_P
+
+
+def test_components_come_as_often_as_their_weights_say():
+    density = random_mixture(12, 4)
+    _, component = density.sample(20_000, generator=seeded(1))
+    counts = component.bincount(minlength=4)
+    assert stats.chisquare(counts, density.weights * 20_000).pvalue > SMALLEST_P
+    assert stats.chisquare(counts, np.full(4, 5_000)).pvalue < SMALLEST_P
+
+
+def test_samples_are_reproducible_from_the_generator_alone():
+    density = random_mixture(13)
+    generator = seeded(2)
+    first, second = (density.sample(50, generator=generator) for _ in range(2))
+    torch.manual_seed(99)
+    again = density.sample(50, generator=seeded(2))
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(first[1], again[1])
+    assert not torch.equal(first[0], second[0])
+
+
+def test_samples_do_not_depend_on_chunks(monkeypatch):
+    density = random_mixture(14)
+    x, component = density.sample(30, generator=seeded(3))
+    monkeypatch.setattr(mfa, "CHUNK_BYTES", 1)
+    chunked, again = density.sample(30, generator=seeded(3))
+    assert torch.equal(again, component)
+    torch.testing.assert_close(chunked, x, rtol=1e-12, atol=1e-14)
+
+
+# BUG: torch.multinomial refuses 0 draws. Tasks draw nothing of a class whenever no label is its.
+@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="sample(0) is refused by torch")
+def test_no_points_can_be_drawn():
+    x, component = random_mixture(15).sample(0, generator=seeded(0))
+    assert x.shape == (0, 4)
+    assert component.shape == (0,)
+
+
+@PROPERTY
+@given(mixtures())
+def test_covariance_is_the_dense_formula(density):
+    for k in range(density.components):
+        factors = density.factors[k].numpy()
+        expected = np.einsum("il,jl->ij", factors, factors) + np.diag(density.noise[k].numpy())
+        assert_close(density.covariance(k), expected, 1e-14)
+
+
+# Being a module.
+
+
+def test_sizes_are_told():
+    density = random_mixture(16, 3, 5, 2)
+    assert (density.components, density.dimension, density.latent) == (3, 5, 2)
+    assert repr(density).endswith("(components=3, dimension=5, latent=2)")
+
+
+def test_parameters_are_kept_in_double_and_weights_normalised():
+    weights = torch.tensor([0.25, 0.750002])
+    density = MixtureOfFactorAnalyzers(
+        weights, torch.rand(2, 3), torch.rand(2, 3, 1), torch.ones(2, 3)
+    )
+    assert {tensor.dtype for tensor in density.state_dict().values()} == {torch.float64}
+    assert_close(density.weights, weights.double() / weights.double().sum(), 1e-15)
+
+
+def test_in_single_precision_everything_is_single():
+    density = random_mixture(17)
+    x = points_for(density, seed=18)
+    single = copy.deepcopy(density).to(torch.float32)
+    scores = single.log_prob(x)
+    assert scores.dtype == torch.float32
+    assert {tensor.dtype for tensor in single.buffers()} == {torch.float32}
+    assert single.sample(3, generator=seeded(0))[0].dtype == torch.float32
+    # Squared distances of up to some hundreds, at 2⁻²⁴ each.
+    assert_close(scores, density.log_prob(x), 1e-4)
+    assert not torch.equal(scores.double(), density.log_prob(x))
+
+
+def test_points_of_any_dtype_are_scored_in_the_modules():
+    density = random_mixture(19)
+    x = points_for(density, seed=20).float()
+    assert density.log_prob(x).dtype == torch.float64
+    assert torch.equal(density.log_prob(x), density.log_prob(x.double()))
+
+
+# BUG: the derived buffers are not persistent and nothing derives them again.
+@pytest.mark.xfail(strict=True, reason="load_state_dict leaves the derived buffers stale")
+def test_a_loaded_state_scores_as_its_source():
+    source, target = random_mixture(21), random_mixture(22)
+    target.load_state_dict(source.state_dict())
+    x = points_for(source, seed=23)
+    assert torch.equal(target.log_prob(x), source.log_prob(x))
+
+
+# BUG: float64 arguments are held, not copied, while what is derived from them is not updated.
+@pytest.mark.xfail(strict=True, reason="the constructor aliases float64 arguments")
+def test_changing_the_arguments_later_does_not_change_the_density():
+    means = uniform(seeded(0), 2, 3)
+    density = MixtureOfFactorAnalyzers(
+        torch.tensor([0.5, 0.5]), means, torch.ones(2, 3, 1), torch.ones(2, 3)
+    )
+    before = density.means.clone()
+    means += 1
+    assert torch.equal(density.means, before)
+
+
+# What is refused.
+
+
+def arguments(**changes):
+    valid = {
+        "weights": torch.tensor([0.25, 0.75]),
+        "means": torch.zeros(2, 3),
+        "factors": torch.zeros(2, 3, 1),
+        "noise": torch.ones(2, 3),
+    }
+    return {**valid, **changes}
+
+
+def with_value(tensor, value):
+    tensor = tensor.clone()
+    tensor.view(-1)[-1] = value
+    return tensor
+
+
+@pytest.mark.parametrize(
+    ("changes", "held"),
+    [
+        ({"weights": torch.tensor([1.0])}, "(1,), (2, 3), (2, 3, 1), (2, 3)"),
+        ({"weights": torch.tensor([[0.25, 0.75]])}, "(1, 2)"),
+        ({"means": torch.zeros(3, 3)}, "(3, 3)"),
+        ({"means": torch.zeros(2, 4)}, "(2, 4)"),
+        ({"factors": torch.zeros(2, 3)}, "(2,), (2, 3), (2, 3), (2, 3)"),
+        ({"factors": torch.zeros(2, 4, 1)}, "(2, 4, 1)"),
+        ({"noise": torch.ones(2, 1)}, "(2, 1)"),
+        ({"noise": torch.ones(3)}, "(3,)"),
+        (
+            {"means": torch.zeros(2, 0), "noise": torch.ones(2, 0)}
+            | {"factors": torch.zeros(2, 0, 1)},
+            "(2, 0)",
+        ),
+    ],
+)
+def test_shapes_that_disagree_are_refused(changes, held):
+    with without_shape_checks(), pytest.raises(BayesgapError, match="the shapes given") as caught:
+        MixtureOfFactorAnalyzers(**arguments(**changes))
+    assert held in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["weights", "means", "factors", "noise"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_values_that_are_not_finite_are_refused(name, value):
+    broken = with_value(arguments()[name], value)
+    with pytest.raises(BayesgapError, match=f"The {name} of a mixture must be finite"):
+        MixtureOfFactorAnalyzers(**arguments(**{name: broken}))
+
+
+@pytest.mark.parametrize("value", [0.0, -0.125])
+@pytest.mark.parametrize("name", ["weights", "noise"])
+def test_weights_and_noise_must_be_positive(name, value):
+    broken = with_value(arguments()[name], value)
+    with pytest.raises(BayesgapError, match=f"The {name} .* positive; the smallest is {value:g}"):
+        MixtureOfFactorAnalyzers(**arguments(**{name: broken}))
+
+
+def test_weights_must_sum_to_one():
+    with pytest.raises(BayesgapError, match=r"sum to 1; they sum to 0\.75"):
+        MixtureOfFactorAnalyzers(**arguments(weights=torch.tensor([0.25, 0.5])))
+
+
+def test_points_of_another_width_are_refused():
+    with pytest.raises(BayesgapError, match="5 values were given to a density over 4"):
+        random_mixture(24).log_prob(torch.zeros(2, 5))
+
+
+# BUG: (factor² / noise) beyond 1e16 leaves I + AᵀD⁻¹A numerically singular; torch's error escapes.
+@pytest.mark.xfail(
+    strict=True, raises=torch.linalg.LinAlgError, reason="LinAlgError where M is singular"
+)
+def test_parameters_beyond_double_precision_are_refused():
+    with pytest.raises(BayesgapError):
+        MixtureOfFactorAnalyzers(
+            **arguments(factors=torch.full((2, 3, 2), 1e6), noise=torch.full((2, 3), 1e-8))
+        )
+
+
+# Files. What a damaged file of any kind does is tested with `bayesgap.files`.
+
+
+def test_saving_and_loading_keeps_every_bit_but_the_weights(tmp_path):
+    density = random_mixture(25, noise_std=1e-3)
+    density.save(tmp_path / "a.safetensors")
+    loaded = MixtureOfFactorAnalyzers.load(tmp_path / "a.safetensors")
+    for name in ("means", "factors", "noise"):
+        assert torch.equal(getattr(loaded, name), getattr(density, name))
+    assert_close(loaded.weights, density.weights, 1e-15)
+
+
+# BUG: exp(log π) of what is stored sums to 1 only within rounding, and is normalised once more.
+@pytest.mark.xfail(strict=True, reason="weights change in the last bit when they are read")
+def test_saving_and_loading_keeps_every_bit(tmp_path):
+    for seed in range(30):
+        density = random_mixture(seed, 5)
+        density.save(tmp_path / "a.safetensors")
+        loaded = MixtureOfFactorAnalyzers.load(tmp_path / "a.safetensors")
+        assert torch.equal(loaded.log_weights, density.log_weights)
+
+
+def test_a_single_precision_density_can_be_saved(tmp_path):
+    density = random_mixture(26).to(torch.float32)
+    density.save(tmp_path / "a.safetensors")
+    loaded = MixtureOfFactorAnalyzers.load(tmp_path / "a.safetensors")
+    assert torch.equal(loaded.means, density.means.double())
+
+
+@pytest.mark.parametrize("name", ["weights", "means", "factors", "noise"])
+def test_a_file_that_lacks_a_tensor_names_it_and_the_path(tmp_path, name):
+    path = tmp_path / "a.safetensors"
+    tensors = random_mixture(27).parameters_for_file()
+    del tensors[name]
+    mfa.files.save_tensors(path, tensors, kind="density", metadata={})
+    with pytest.raises(BayesgapError, match=f"holds no tensor '{name}'") as caught:
+        MixtureOfFactorAnalyzers.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_of_integers_is_refused(tmp_path):
+    path = tmp_path / "a.safetensors"
+    tensors = random_mixture(28).parameters_for_file()
+    tensors["means"] = tensors["means"].long()
+    mfa.files.save_tensors(path, tensors, kind="density", metadata={})
+    with pytest.raises(BayesgapError, match=r"'means' has type torch\.int64") as caught:
+        MixtureOfFactorAnalyzers.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_whose_numbers_are_no_density_is_refused(tmp_path):
+    path = tmp_path / "a.safetensors"
+    tensors = random_mixture(29).parameters_for_file()
+    tensors["noise"] = -tensors["noise"]
+    mfa.files.save_tensors(path, tensors, kind="density", metadata={})
+    with pytest.raises(BayesgapError, match=r"noise .* must be positive") as caught:
+        MixtureOfFactorAnalyzers.load(path)
+    assert str(path) in str(caught.value)

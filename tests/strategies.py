@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import jaxtyping
 import torch
@@ -59,7 +60,7 @@ def random_mixture(
     return random_parameters(seed, components, dimension, latent, **kwargs).density()
 
 
-def random_task(seed: int, *, classes: int = 2, noise_std: float = 0.3, **kwargs: object) -> Task:
+def random_task(seed: int, *, classes: int = 2, noise_std: float = 0.3, **kwargs: Any) -> Task:
     """A task over images of shape (1, 2, 2) whose classes differ in their components."""
     densities = [
         random_mixture(seed + label, 1 + (seed + label) % 3, 4, 2, noise_std=noise_std)
@@ -86,16 +87,19 @@ def mixtures(draw: st.DrawFn, *, least_latent: int = 0) -> MixtureOfFactorAnalyz
 
 
 @st.composite
-def tasks(draw: st.DrawFn) -> Task:
-    """Two to four classes with unequal priors."""
+def task_settings(draw: st.DrawFn) -> dict[str, Any]:
+    """Arguments for `random_task`: two to four classes with unequal priors.
+
+    Not the task itself: beartype draws from `random`, which hypothesis forbids in a strategy.
+    """
     classes = draw(st.integers(2, 4))
     priors = draw(st.lists(st.integers(1, 9), min_size=classes, max_size=classes))
-    return random_task(
-        draw(SEEDS),
-        classes=classes,
-        noise_std=draw(st.sampled_from(NOISE_STDS)),
-        priors=[prior / sum(priors) for prior in priors],
-    )
+    return {
+        "seed": draw(SEEDS),
+        "classes": classes,
+        "noise_std": draw(st.sampled_from(NOISE_STDS)),
+        "priors": [prior / sum(priors) for prior in priors],
+    }
 
 
 def points_for(density: MixtureOfFactorAnalyzers, seed: int, n: int = 12) -> Tensor:

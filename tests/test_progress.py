@@ -6,12 +6,11 @@ from bayesgap import progress as module
 from bayesgap.progress import progress, silent
 
 
-@pytest.fixture
-def terminal(monkeypatch, capsys):
+def show_a_terminal(monkeypatch):
+    """To be called in the test itself: pytest replaces sys.stderr after the fixtures."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
-    return capsys
 
 
 @pytest.fixture
@@ -47,19 +46,20 @@ def test_quick_work_prints_nothing_without_a_terminal(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_terminal_shows_a_bar_on_standard_error(terminal):
+def test_a_terminal_shows_a_bar_on_standard_error(monkeypatch, capsys):
+    show_a_terminal(monkeypatch)
     with progress("counting", 4) as advance:
         advance(3, note="nearly")
         module._display.refresh()
-    shown = terminal.readouterr()
+    shown = capsys.readouterr()
     assert "counting" in shown.err
     assert "3/4" in shown.err
     assert "nearly" in shown.err
     assert shown.out == ""
 
 
-@pytest.mark.usefixtures("terminal")
-def test_nested_work_shares_one_display_which_ends_with_the_outermost():
+def test_nested_work_shares_one_display_which_ends_with_the_outermost(monkeypatch):
+    show_a_terminal(monkeypatch)
     with progress("outer", 2) as outer:
         display = module._display
         with progress("inner", 3) as inner:
@@ -72,14 +72,16 @@ def test_nested_work_shares_one_display_which_ends_with_the_outermost():
     assert module._display is None
 
 
-@pytest.mark.usefixtures("terminal")
-def test_a_failure_inside_takes_the_display_down_and_passes_on():
-    with pytest.raises(ZeroDivisionError), progress("outer", 1), progress("inner", 1):
-        raise ZeroDivisionError
+def test_a_failure_inside_takes_the_display_down_and_passes_on(monkeypatch):
+    show_a_terminal(monkeypatch)
+    with pytest.raises(ZeroDivisionError) as caught, progress("outer", 1), progress("inner", 1):
+        raise ZeroDivisionError(module._display)
+    assert caught.value.args[0] is not None
     assert module._display is None
 
 
-def test_nothing_is_shown_within_silent(terminal, clock):
+def test_nothing_is_shown_within_silent(monkeypatch, capsys, clock):
+    show_a_terminal(monkeypatch)
     with silent():
         with progress("counting", 2) as advance:
             clock[0] += 100
@@ -89,12 +91,12 @@ def test_nothing_is_shown_within_silent(terminal, clock):
             pass
         with progress("still silent", 1) as advance:
             advance()
-    assert terminal.readouterr() == ("", "")
+    assert capsys.readouterr() == ("", "")
     assert module._display is None
 
 
-@pytest.mark.usefixtures("terminal")
-def test_silence_ends_with_its_block_even_on_failure():
+def test_silence_ends_with_its_block_even_on_failure(monkeypatch):
+    show_a_terminal(monkeypatch)
     with pytest.raises(ZeroDivisionError), silent():
         raise ZeroDivisionError
     with progress("loud", 1):

@@ -115,8 +115,9 @@ def reproduce(
     console.print(_results_table(document["results"]))
     for claim in claims:
         console.print(f"{claim.verdict:>14}  {claim.statement}", highlight=False)
+    seconds = time.monotonic() - started
     console.print(
-        f"\n{time.monotonic() - started:.0f} seconds. The report: {(out / 'report.html').resolve()}",
+        f"\n{seconds:.0f} seconds. The report: {(out / 'report.html').resolve()}",
         highlight=False,
         soft_wrap=True,
     )
@@ -157,7 +158,7 @@ def tasks() -> None:
         "\nHeld-out nats: mean log-likelihood of real test digits under the fitted densities "
         "(before their noise is replaced).\nAccuracies: classifiers trained on the task's samples, "
         "and the task's optimum, on real test digits.\nEach is loaded by name, "
-        "bayesgap.load_task(\"mnist-0-6/symmetric\"); …/fitted gives the densities as fitted.",
+        'bayesgap.load_task("mnist-0-6/symmetric"); …/fitted gives the densities as fitted.',
         highlight=False,
     )
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from bayesgap.errors import BayesgapError
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then move it to `path` in one step.
 
     Raises:
@@ -95,9 +95,7 @@ def load_tensors(path: str | Path, *, kind: str) -> tuple[dict[str, Tensor], dic
     return tensors, metadata
 
 
-def require(
-    tensors: Mapping[str, Tensor], names: Sequence[str], path: str | Path
-) -> list[Tensor]:
+def require(tensors: Mapping[str, Tensor], names: Sequence[str], path: str | Path) -> list[Tensor]:
     """The named floating-point tensors of a file, or a sentence that says which is missing."""
     for name in names:
         if name not in tensors:

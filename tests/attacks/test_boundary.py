@@ -7,17 +7,16 @@ from toys import (
     SEEDS,
     Returns,
     from_gap,
-    generator,
     mixture_task,
     normal,
     property_settings,
     threshold_svm,
     uniform,
 )
+from torch import nn
 
 from bayesgap.attacks.boundary import BoundaryWalk, bisect, gaps, norms, value_and_gradient, walk
 from bayesgap.attacks.library import ddn
-from bayesgap.classifiers.allconv import AllConvolutional
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import LinearSVM
 from bayesgap.errors import BayesgapError
@@ -86,7 +85,7 @@ def test_bisection_ends_on_the_far_side_just_beyond_a_crossing(seed, steps):
 
 
 def test_bisection_reaches_a_millionth_of_a_millionth_of_the_segment():
-    machine = LinearSVM(torch.tensor([[1.0, 0, 0]]), torch.tensor([-1 / 3]))
+    machine = LinearSVM(torch.tensor([[1.0, 0, 0]]), torch.tensor([-1 / 3], dtype=torch.float64))
     x, z = torch.zeros(1, 1, 1, 3).double(), torch.ones(1, 1, 1, 3).double()
     end = bisect(gaps(machine, torch.tensor([0])), x, z)
     assert 0 < end[0, 0, 0, 0].item() - 1 / 3 <= 2.0**-40 + 1e-16
@@ -136,8 +135,9 @@ def test_a_walk_finds_the_nearest_point_of_a_ball(far):
     z = walk(machine, x, y, bisect(gaps(machine, y), x, start), 50)
     expected = (distance - radius).abs()
     assert (norms(z - x) >= expected * (1 - 1e-14)).all()
-    # A ray is left where a turn shortens it by less than 1e-5 of its length.
-    torch.testing.assert_close(norms(z - x), expected, rtol=2e-3, atol=0)
+    # A ray is left where a turn shortens it by less than 1e-5 of its length: turns that are
+    # short may leave some hundred times that.
+    torch.testing.assert_close(norms(z - x), expected, rtol=5e-3, atol=0)
 
 
 def test_a_boundary_walk_finds_the_hyperplane_of_a_linear_machine():
@@ -173,22 +173,25 @@ def test_more_starts_are_never_worse():
 
 
 def test_a_float32_network_is_broken_at_every_point_whatever_the_batch():
-    network = AllConvolutional((1, 8, 8), 2, 4, generator=generator(0)).eval()
-    for parameter in network.parameters():
-        parameter.requires_grad_(False)
-    pool = uniform(0, 60, 1, 8, 8).float()
-    network.layers[-2].bias += torch.tensor([0.0, 1.0]) * network(pool).diff(dim=1).median().neg()
-    x = uniform(1, 21, 1, 8, 8).float()
+    sizes = ((64, 20), (20, 20), (20, 2))
+    network = nn.Sequential(nn.Flatten())
+    for i, (inputs, outputs) in enumerate(sizes):
+        layer = nn.Linear(inputs, outputs)
+        layer.weight.data = normal(i, outputs, inputs).float() / inputs**0.5
+        network.extend([layer, nn.ReLU()] if outputs > 2 else [layer])
+    network.requires_grad_(False)
+    pool, x = uniform(0, 60, 1, 8, 8).float(), uniform(1, 21, 1, 8, 8).float()
+    network[-1].bias[1] -= network(pool).diff(dim=1).median()
     y = decisions(network, x)
-    assert 0 < y.sum() < 21
+    assert 3 < y.sum() < 18
     for rows in (slice(0, 1), slice(1, 4), slice(4, 21)):
         assert BoundaryWalk(pool)(network, x[rows], y[rows]).success.all()
 
 
 def test_a_pool_without_another_class_is_an_honest_failure():
     machine = LinearSVM(torch.tensor([[1.0, 0, 0]]), torch.tensor([-1.0]))
-    pool = torch.rand(9, 1, 1, 3, generator=generator(0)) - 1
-    x = pool[:4].double() - 0.5
+    pool = uniform(0, 9, 1, 1, 3) - 1
+    x = pool[:4] - 0.5
     found = BoundaryWalk(pool, samples=3)(machine, x, decisions(machine, x))
     assert not found.success.any()
     assert torch.isposinf(found.l2).all()

@@ -31,18 +31,20 @@ SPHERES = {
 
 
 def spheres(seed, d, variance, prior):
-    """Two spherical classes, points on either side, and their distances to the hyperplane."""
+    """Two spherical classes, points, their distances to the hyperplane, and a pool across it."""
     means, priors = normal(seed, 2, d).numpy(), [prior, 1 - prior]
     optimal = spherical_task(means, variance, priors=priors).bayes_classifier()
     x = normal(seed + 1, 12, 1, 1, d)
     y = decisions(optimal, x)
-    return optimal, x, y, spherical_radius(x, y, means, variance, priors)
+    radius = spherical_radius(x, y, means, variance, priors)
+    beyond = 100 * torch.from_numpy(np.diff(means, axis=0)).reshape(1, 1, 1, d)
+    return optimal, x, y, radius, torch.cat([beyond, -beyond]) + normal(seed + 2, 2, 1, 1, d)
 
 
 @given(**SPHERES, overshoot=st.floats(1e-3, 0.5))
 @property_settings(40)
 def test_between_spheres_plain_ld_grad_overshoots_by_its_share(seed, d, variance, prior, overshoot):
-    optimal, x, y, radius = spheres(seed, d, variance, prior)
+    optimal, x, y, radius, _ = spheres(seed, d, variance, prior)
     found = LDGrad(overshoot=overshoot)(optimal, x, y)
     assert found.success.all()
     # Log-densities of thousands of nats cancel in each difference.
@@ -54,8 +56,7 @@ def test_between_spheres_plain_ld_grad_overshoots_by_its_share(seed, d, variance
 def test_between_spheres_tight_ld_grad_and_the_walk_find_the_exact_distance(
     seed, d, variance, prior
 ):
-    optimal, x, y, radius = spheres(seed, d, variance, prior)
-    pool = 4 * normal(seed + 2, 40, 1, 1, d)
+    optimal, x, y, radius, pool = spheres(seed, d, variance, prior)
     for attack in (TightLDGrad(), BoundaryWalk(pool)):
         found = attack(optimal, x, y)
         assert (found.l2.numpy() >= radius * (1 - 1e-9) - 1e-12).all()

@@ -92,7 +92,11 @@ def test_every_decision_flips_however_near_the_hyperplane_is(distance):
 
 
 @pytest.mark.parametrize(
-    "other", [nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), RBFSVM(*map(torch.zeros, [(1, 4), (1, 1), (1,)]), 1.0)]
+    "other",
+    [
+        nn.Sequential(nn.Flatten(), nn.Linear(4, 2)),
+        RBFSVM(*map(torch.zeros, [(1, 4), (1, 1), (1,)]), 1.0),
+    ],
 )
 def test_another_classifier_is_refused_by_its_kind(other):
     x = torch.zeros(1, 1, 2, 2)

@@ -55,7 +55,9 @@ def test_the_linear_svm_follows_its_seed_where_its_solver_is_random():
 def test_a_linear_svm_takes_images_of_any_shape_with_the_right_number_of_values():
     weight, bias = normal(0, 3, 12), normal(1, 3)
     x = normal(2, 5, 3, 2, 2)
-    expected = [[w @ image + b for w, b in zip(weight, bias, strict=True)] for image in x.flatten(1)]
+    expected = [
+        [w @ image + b for w, b in zip(weight, bias, strict=True)] for image in x.flatten(1)
+    ]
     torch.testing.assert_close(LinearSVM(weight, bias)(x), torch.tensor(expected).double())
 
 

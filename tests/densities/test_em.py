@@ -10,6 +10,12 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.decomposition import PCA, FactorAnalysis
 from sklearn.exceptions import ConvergenceWarning
+
+from bayesgap.densities import em
+from bayesgap.densities.em import expectation, fit_em, maximisation
+from bayesgap.densities.fitting import QUANTISATION_VARIANCE, Parameters, initialise
+from bayesgap.errors import BayesgapError
+from bayesgap.images.mnist import load_mnist
 from strategies import (
     COSTLY_PROPERTY,
     PROPERTY,
@@ -20,12 +26,6 @@ from strategies import (
     seeded,
     uniform,
 )
-
-from bayesgap.densities import em
-from bayesgap.densities.em import expectation, fit_em, maximisation
-from bayesgap.densities.fitting import QUANTISATION_VARIANCE, Parameters, initialise
-from bayesgap.errors import BayesgapError
-from bayesgap.images.mnist import load_mnist
 
 FLOOR = 1e-9  # below all noise in these tests, unless they are about the floor
 NEVER = -math.inf  # a tolerance at which no fit converges
@@ -120,9 +120,7 @@ def test_one_iteration_is_that_of_ghahramani_and_hinton(
     parameters = random_parameters(seed + 1, components, dimension, latent, noise_std=noise_std)
     expected, log_likelihood = slow_step(x, parameters, isotropic=isotropic, noise_floor=floor)
     assume(expected[0].min() * len(x) > 0.1)  # a component of nothing has no parameters
-    new, own_log_likelihood = step(
-        x, parameters, isotropic=isotropic, noise_floor=floor, chunk=16
-    )
+    new, own_log_likelihood = step(x, parameters, isotropic=isotropic, noise_floor=floor, chunk=16)
     assert own_log_likelihood == pytest.approx(log_likelihood, rel=1e-9, abs=1e-9)
     for name, array in zip(NAMES, expected, strict=True):
         np.testing.assert_allclose(getattr(new, name).numpy(), array, rtol=1e-8, atol=1e-8)
@@ -213,7 +211,7 @@ def problems(draw):
         "seed": draw(st.integers(0, 99)),
         "isotropic": draw(st.booleans()),
         "noise_floor": draw(st.sampled_from([FLOOR, 1e-3, 0.1])),
-        "max_iterations": 40,
+        "max_iterations": 25,
         "tolerance": NEVER,
     }
     return x, draw(st.integers(1, 3)), draw(st.integers(0, dimension)), settings
@@ -324,7 +322,9 @@ def test_the_same_seed_gives_the_same_bits(dtype):
 
 def test_every_image_twice_is_the_same_data():
     x = data_from(14, 40)
-    once, twice = (fit(data, 1, 2, max_iterations=20, tolerance=NEVER) for data in (x, torch.cat([x, x])))
+    once, twice = (
+        fit(data, 1, 2, max_iterations=20, tolerance=NEVER) for data in (x, torch.cat([x, x]))
+    )
     assert twice.log_likelihoods == pytest.approx(once.log_likelihoods, rel=1e-8)
     torch.testing.assert_close(twice.density.covariance(0), once.density.covariance(0))
 
@@ -456,7 +456,7 @@ def test_a_component_that_stays_empty_is_dropped_with_a_warning(monkeypatch):
     assert fitted.density.components == 1
     assert fitted.reseeded == []
     torch.testing.assert_close(fitted.density.means[0], x.mean(dim=0))
-    torch.testing.assert_close(fitted.density.covariance(0), torch.cov(x.mT, correction=0))
+    torch.testing.assert_close(fitted.density.noise[0], x.var(dim=0, correction=0))
 
 
 # BUG: what an empty component answered for is missing from the sum of the weights until the next

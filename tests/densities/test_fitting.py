@@ -4,13 +4,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import PROPERTY, SEEDS, seeded, uniform, without_shape_checks
 
 from bayesgap.densities import fitting
 from bayesgap.densities.em import fit_em
 from bayesgap.densities.fitting import QUANTISATION_VARIANCE, check_images, initialise
 from bayesgap.densities.sgd import fit_sgd
 from bayesgap.errors import BayesgapError
+from strategies import PROPERTY, SEEDS, seeded, uniform, without_shape_checks
 
 both_fits = pytest.mark.parametrize("fit", [fit_em, fit_sgd])
 

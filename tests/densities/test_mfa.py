@@ -7,6 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from torch import distributions
+
+from bayesgap.densities import mfa
+from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
+from bayesgap.errors import BayesgapError
 from strategies import (
     PROPERTY,
     SEEDS,
@@ -18,11 +23,6 @@ from strategies import (
     uniform,
     without_shape_checks,
 )
-from torch import distributions
-
-from bayesgap.densities import mfa
-from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
-from bayesgap.errors import BayesgapError
 
 RELATIVE = 1e-9  # of the log-density, or of one nat where that is less
 

@@ -3,11 +3,11 @@ import warnings
 import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from strategies import random_mixture, seeded
 
 from bayesgap.densities.em import fit_em
 from bayesgap.densities.fitting import initialise
 from bayesgap.densities.sgd import fit_sgd
+from strategies import random_mixture, seeded
 
 FLOOR = 1e-6
 

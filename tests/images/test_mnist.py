@@ -1,9 +1,9 @@
 import pytest
 import torch
-from strategies import without_shape_checks
 
 from bayesgap.errors import BayesgapError
 from bayesgap.images.mnist import IMAGE_SHAPE, load_mnist
+from strategies import without_shape_checks
 
 # Counts of the digits 0 to 9, as published with the data.
 COUNTS = {

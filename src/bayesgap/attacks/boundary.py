@@ -20,6 +20,7 @@ FIRST_BISECTIONS = 12  # enough where a walk follows
 CROSSINGS = 3  # evaluations to find the crossing on a turned ray, which is close to its end
 SMALLEST_TURN = 1e-3  # a ray that cannot even turn by this share is finished
 SMALLEST_GAIN = 1e-5  # as is one that gets shorter by less than this share
+SAFETY = 100  # roundings, relative to a perturbation's size, that it is lengthened by at the end
 TINY = 1e-30  # keeps vanished gradients from dividing by 0, in float32 too
 
 
@@ -90,7 +91,8 @@ def nearest_crossing(
         nearer = reached < best_norm
         best = torch.where(by_image(nearer), z, best)
         best_norm = torch.where(nearer, reached, best_norm)
-    return bisect(gap, x, best)
+    # A batch of another size may round otherwise: end where that cannot undo the success.
+    return x + (1 + SAFETY * torch.finfo(x.dtype).eps) * (bisect(gap, x, best) - x)
 
 
 def walk(

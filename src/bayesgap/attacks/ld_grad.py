@@ -105,7 +105,9 @@ def differences(
     def towards(target: Int[Tensor, " n"]) -> Gap:
         def difference(z: Tensor) -> Tensor:
             joints = classifier.component_log_joints(z)
-            return (joints.gather(1, source[:, None]) - joints.gather(1, target[:, None])).squeeze(1)
+            return (joints.gather(1, source[:, None]) - joints.gather(1, target[:, None])).squeeze(
+                1
+            )
 
         return difference
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import foolbox
 import torch
+from foolbox.models.pytorch import PyTorchModel
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -21,9 +22,7 @@ BOUNDS_MARGIN = 1.0  # pixel units beyond the smallest and largest value of the 
 class Foolbox(Attack):
     """Any of foolbox's L2 minimisation attacks, by the name of its class."""
 
-    def __init__(
-        self, attack: str, *, name: str, bayes_logit_scale: float = 1.0, **settings: Any
-    ):
+    def __init__(self, attack: str, *, name: str, bayes_logit_scale: float = 1.0, **settings: Any):
         """Build the attack.
 
         Args:
@@ -37,7 +36,9 @@ class Foolbox(Attack):
             BayesgapError: foolbox has no such minimisation attack, or not with these settings.
         """
         kind = getattr(foolbox.attacks, attack, None)
-        if not (isinstance(kind, type) and issubclass(kind, foolbox.attacks.base.MinimizationAttack)):
+        if not (
+            isinstance(kind, type) and issubclass(kind, foolbox.attacks.base.MinimizationAttack)
+        ):
             raise BayesgapError(f"foolbox has no minimisation attack called {attack!r}.")
         try:
             self.attack = kind(**settings)
@@ -53,7 +54,7 @@ class Foolbox(Attack):
         bounds = (x.min().item() - BOUNDS_MARGIN, x.max().item() + BOUNDS_MARGIN)
         scale = self.bayes_logit_scale if isinstance(classifier, BayesClassifier) else 1.0
         scaled = _Scaled(classifier, scale).eval()
-        model = foolbox.PyTorchModel(scaled, bounds=bounds, device=x.device)
+        model = PyTorchModel(scaled, bounds=bounds, device=x.device)
         images = self.attack.run(model, x, foolbox.criteria.Misclassification(y))
         # An image of zeros is how some attacks say that they found nothing.
         nothing = (images == 0).flatten(1).all(dim=1)

@@ -50,9 +50,7 @@ def decisions(classifier: nn.Module, x: Float[Tensor, "n *image"]) -> Int[Tensor
     return logits(classifier, x).argmax(dim=1)
 
 
-def margin(
-    logit: Float[Tensor, "n classes"], y: Int[Tensor, " n"]
-) -> Float[Tensor, " n"]:
+def margin(logit: Float[Tensor, "n classes"], y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
     """The logit of y less the largest other one: negative where the decision is not y."""
     own = torch.nn.functional.one_hot(y, logit.shape[1]).bool()
     return logit[own] - logit.masked_fill(own, -torch.inf).amax(dim=1)

@@ -78,9 +78,7 @@ def train_linear_svm(
     )
 
 
-def squared_distances(
-    x: Float[Tensor, "n d"], z: Float[Tensor, "m d"]
-) -> Float[Tensor, "n m"]:
+def squared_distances(x: Float[Tensor, "n d"], z: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
     """‖x_i − z_j‖² for all pairs, by one matrix product; never below 0."""
     squares = x.square().sum(1)[:, None] + z.square().sum(1)
     return torch.addmm(squares, x, z.mT, alpha=-2).clamp(min=0)

@@ -194,9 +194,7 @@ def _without(
         return statistics, whitening
     outer, cross, square, log_likelihoods = statistics
     kept = Statistics(outer[~empty], cross[~empty], square[~empty], log_likelihoods)
-    return kept, Whitening(
-        whitening.centre, *(tensor[~empty] for tensor in whitening[1:])
-    )
+    return kept, Whitening(whitening.centre, *(tensor[~empty] for tensor in whitening[1:]))
 
 
 def _with_new(

@@ -63,7 +63,9 @@ def whiten(
         centre=centre,
         inverse_noise=inverse_noise,
         projections=torch.cat([loadings, (offsets * inverse_noise)[:, None]], dim=1),
-        shifts=torch.cat([-(loadings @ offsets[:, :, None]).squeeze(2), -constants[:, None] / 2], 1),
+        shifts=torch.cat(
+            [-(loadings @ offsets[:, :, None]).squeeze(2), -constants[:, None] / 2], 1
+        ),
         cholesky=cholesky,
     )
 

@@ -63,8 +63,7 @@ def evaluate(
     x, _ = task.sample_given(y, seed=seed)
     pool, _ = task.sample(POOL_IMAGES, seed=seed + 1)
     chosen = [
-        named_attack(attack, pool=pool) if isinstance(attack, str) else attack
-        for attack in attacks
+        named_attack(attack, pool=pool) if isinstance(attack, str) else attack for attack in attacks
     ]
     classifier.eval()
     outputs = logits(classifier, x[:1]).shape[1]

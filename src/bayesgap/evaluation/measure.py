@@ -43,9 +43,7 @@ class Outcome:
     images: Float[Tensor, "points C H W"]
 
 
-def attack_decisions(
-    classifier: nn.Module, attack: Attack, x: Float[Tensor, "n C H W"]
-) -> Outcome:
+def attack_decisions(classifier: nn.Module, attack: Attack, x: Float[Tensor, "n C H W"]) -> Outcome:
     """Attack the decision on every point, whether it is correct or not."""
     before = decisions(classifier, x)
     found = attack(classifier, x, before)
@@ -70,7 +68,10 @@ def best_outcome(outcomes: Sequence[Outcome]) -> Outcome:
 
 
 def summarise(
-    outcomes: Sequence[Outcome], y: Int[Tensor, " points"], *, among: Bool[Tensor, " points"] | None = None
+    outcomes: Sequence[Outcome],
+    y: Int[Tensor, " points"],
+    *,
+    among: Bool[Tensor, " points"] | None = None,
 ) -> dict[str, Any]:
     """The numbers of one attack on one kind of classifier, over its training seeds.
 
@@ -105,7 +106,9 @@ def summarise(
     }
 
 
-def l2_table(outcomes: Sequence[Outcome], y: Int[Tensor, " points"]) -> Float[Tensor, "seeds points"]:
+def l2_table(
+    outcomes: Sequence[Outcome], y: Int[Tensor, " points"]
+) -> Float[Tensor, "seeds points"]:
     """L2 of successful attacks on correctly decided points, NaN elsewhere."""
     rows = [
         torch.where((outcome.before == y) & outcome.l2.isfinite(), outcome.l2, torch.nan)
@@ -114,9 +117,7 @@ def l2_table(outcomes: Sequence[Outcome], y: Int[Tensor, " points"]) -> Float[Te
     return torch.stack(rows)
 
 
-def pixel_changes(
-    x: Float[Tensor, "n C H W"], images: Float[Tensor, "n C H W"]
-) -> dict[str, Any]:
+def pixel_changes(x: Float[Tensor, "n C H W"], images: Float[Tensor, "n C H W"]) -> dict[str, Any]:
     """How much each pixel changed, in units of 1/255.
 
     Returns:
@@ -140,4 +141,3 @@ def pixel_changes(
 
 def _share(which: Bool[Tensor, "..."]) -> float | None:
     return which.double().mean().item() if which.numel() else None
-

@@ -1,7 +1,6 @@
 """Intervals: bootstrap for means over seeds and points, Clopper and Pearson for shares."""
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from scipy.stats import beta
 from torch import Tensor

@@ -26,6 +26,7 @@ from bayesgap.tasks.task import Task
 
 BAYES = "bayes-optimal"
 VALIDATION_IMAGES = 2_000  # for choosing a width or a gamma; never those that are attacked
+TEST_IMAGES = 5_000  # for the accuracy of a trained classifier, besides the attacked points
 POOL_IMAGES = 2_000  # from which boundary walks start
 MANY_IMAGES = 10_000  # for the optimum's accuracy, and whether its two rules agree
 
@@ -69,11 +70,13 @@ def study_optimum(task: Result, *, sample_seed: int, seed: int) -> Result:
     """The optimum's accuracy on many samples, and how often its two rules decide alike."""
     known = as_task(task)
     x, y = known.sample(MANY_IMAGES, seed=seed_of(sample_seed, seed))
-    exact = decisions(known.bayes_classifier(temperature=1.0), x)
+    optimum = known.bayes_classifier()
+    exact = decisions(optimum, x)
     largest = decisions(known.bayes_classifier(temperature=1.0, rule="max-component"), x)
     return Result(
         values={
             "kind": BAYES,
+            "temperature": optimum.temperature,
             "images": MANY_IMAGES,
             "correct": int((exact == y).sum()),
             "rules_agree": int((exact == largest).sum()),
@@ -135,17 +138,14 @@ def train_cnn(
         seed=seed,
         training=Training(**training),
     )
-    tensors, values = stored.to_tensors(network)
-    return Result(tensors, {**values, "losses": losses})
+    return _tested(network, known, seed, losses=losses)
 
 
 def train_linear(task: Result, *, images: int, sample_seed: int, seed: int) -> Result:
     """One linear SVM."""
     known = as_task(task)
     x, y = known.sample(images, seed=sample_seed)
-    return Result(
-        *stored.to_tensors(train_linear_svm(x, y, classes=known.classes, seed=seed))
-    )
+    return _tested(train_linear_svm(x, y, classes=known.classes, seed=seed), known, seed)
 
 
 def study_gamma(
@@ -203,7 +203,7 @@ def train_rbf(
     x, y = known.sample(images, seed=sample_seed)
     chosen = [gamma.values["gamma"]]
     (machine,) = train_rbf_svms(x, y, gammas=chosen, classes=known.classes, cost=cost)
-    return Result(*stored.to_tensors(machine))
+    return _tested(machine, known, seed)
 
 
 def attack_classifier(
@@ -240,13 +240,19 @@ def attack_classifier(
 def as_classifier(result: Result, task: Task) -> nn.Module:
     """The classifier that a training stage stored, or the task's own optimum."""
     if result.values["kind"] == BAYES:
-        return task.bayes_classifier()
+        return task.bayes_classifier(temperature=result.values["temperature"])
     return stored.from_tensors(result.tensors, result.values)
 
 
-def accuracy(
-    classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]
-) -> float:
+def _tested(classifier: nn.Module, task: Task, seed: int, **values: Any) -> Result:
+    """A trained classifier to store, with its accuracy on fresh samples."""
+    tensors, metadata = stored.to_tensors(classifier)
+    x, y = task.sample(TEST_IMAGES, seed=seed_of("test", seed))
+    correct = int((decisions(classifier, x) == y).sum())
+    return Result(tensors, {**metadata, **values, "images": TEST_IMAGES, "correct": correct})
+
+
+def accuracy(classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]) -> float:
     """Share of images decided as labelled."""
     right: Bool[Tensor, " n"] = decisions(classifier, x) == y
     return right.double().mean().item()

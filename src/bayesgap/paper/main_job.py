@@ -21,7 +21,7 @@ TASKS = ("mnist-0-6", "mnist-2-7", "mnist-4-5")
 VARIANTS = ("symmetric", "asymmetric")
 KINDS = (BAYES, "cnn", "linear-svm", "rbf-svm")
 HEADLINE_ATTACKS = {
-    BAYES: ("ld-grad", "ld-grad-tight", "ddn", "boundary-walk"),
+    BAYES: ("ld-grad", "ld-grad-tight", "boundary-walk"),
     "cnn": ("boundary-walk",),
     "linear-svm": ("closed-form",),
     "rbf-svm": ("ld-grad", "ld-grad-tight", "boundary-walk"),
@@ -39,7 +39,8 @@ class Scale:
         images: Training images of each classifier.
         seeds: Training sets, and classifiers of each kind.
         per_class: Attacked points of each class.
-        cw_per_class: Of these, how many CW-L2 attacks, for each kind of classifier that it checks.
+        checks: For each kind of classifier, further attacks on the first seed and how many points
+            of each class they face.
         curve_per_class: Of these, how many are attacked for the curve over gamma.
         widths: Of the first convolution, in the order in which they are tried.
         accuracy: Validation accuracy at which a width suffices.
@@ -52,7 +53,7 @@ class Scale:
     images: int
     seeds: int
     per_class: int
-    cw_per_class: Mapping[str, int]
+    checks: Mapping[str, Mapping[str, int]]
     curve_per_class: int
     widths: tuple[int, ...]
     accuracy: float
@@ -67,7 +68,7 @@ SCALES = {
         images=1_500,
         seeds=1,
         per_class=100,
-        cw_per_class={BAYES: 5},
+        checks={BAYES: {"ddn": 100, "cw-l2": 5}},
         curve_per_class=10,
         widths=(4,),
         accuracy=0.999,
@@ -80,7 +81,12 @@ SCALES = {
         images=4_000,
         seeds=3,
         per_class=100,
-        cw_per_class={BAYES: 25, "cnn": 25, "rbf-svm": 25},
+        checks={
+            BAYES: {"ddn": 100, "cw-l2": 25},
+            "cnn": {"ddn": 100, "cw-l2": 25},
+            "linear-svm": {"ddn": 100},
+            "rbf-svm": {"ddn": 100, "cw-l2": 25},
+        },
         curve_per_class=25,
         widths=(2, 4, 8),
         accuracy=0.999,
@@ -210,10 +216,8 @@ def _task_job(name: str, variant: str, scale: Scale, seed: int, width: Stage | N
             each: [attack(each, kind, classifier, scale.per_class) for classifier in trained]
             for each in HEADLINE_ATTACKS[kind]
         }
-        checks = {"ddn": scale.per_class, "cw-l2": scale.cw_per_class.get(kind, 0)}
-        for check, count in checks.items():
-            if count and check not in attacks[kind]:
-                attacks[kind][check] = [attack(check, kind, trained[0], count)]
+        for check, count in scale.checks.get(kind, {}).items():
+            attacks[kind][check] = [attack(check, kind, trained[0], count)]
     return TaskJob(name, variant, task, points, optimum, width, gamma, classifiers, attacks)
 
 
@@ -257,9 +261,16 @@ def measure(job: TaskJob, kind: str, finished: Finished) -> Measured:
         **about,
         "attack": headline[0] if len(headline) == 1 else "best of " + ", ".join(headline),
         **summarise(best, y),
+        **_test_accuracy(job, kind, finished),
         **pixel_changes(x[correct], best[0].images[correct]),
     }
     return Measured(record, records, best, outcomes)
+
+
+def _test_accuracy(job: TaskJob, kind: str, finished: Finished) -> dict[str, int]:
+    """How many fresh samples were decided correctly, over all training seeds."""
+    trained = [finished[stage].values for stage in job.classifiers[kind]]
+    return {f"test_{key}": sum(values[key] for values in trained) for key in ("images", "correct")}
 
 
 def subpopulations(

@@ -149,4 +149,3 @@ def _facts(fitted: Task, digits: Sequence[int]) -> dict[str, Any]:
             },
         }
     return facts
-

@@ -33,6 +33,8 @@ CSV_COLUMNS = (
     "norm",
     "seeds",
     "points",
+    "test_images",
+    "test_correct",
     "clean_accuracy",
     "robust_accuracy",
     "adversarial_accuracy",

@@ -1,6 +1,7 @@
-"""Pictures of the report. Each function returns one matplotlib figure and touches no global state."""
+"""Pictures of the report: each function returns one matplotlib figure, no global state touched."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -24,9 +25,9 @@ NAMES = {
 }
 # Okabe and Ito's palette: told apart by readers with any colour vision.
 COLOURS = {BAYES: "#000000", "cnn": "#D55E00", "linear-svm": "#56B4E9", "rbf-svm": "#009E73"}
-PER_CLASS = 3  # images of each class in a gallery
+PER_CLASS = 5  # images of each class in a gallery
 SAMPLES = 10  # images in each line of samples
-STYLE = {
+STYLE: Any = {
     "font.size": 9,
     "font.family": "DejaVu Sans",
     "axes.spines.top": False,
@@ -85,7 +86,7 @@ def _bars(axis: Axes, records: Sequence[dict], shift: float, kind: str) -> None:
 
 
 def broken_shares(results: Results) -> Figure:
-    """For each task and variant, the share of all points that an attack of size ≤ L2 leaves wrong."""
+    """The share of points that attacks up to a size leave wrong, for each task and variant."""
     with matplotlib.rc_context(STYLE):
         figure = styled(8.6, 4.4)
         axes = figure.subplots(2, len(results.tasks), sharex=True, sharey=True, squeeze=False)
@@ -99,7 +100,7 @@ def broken_shares(results: Results) -> Figure:
                 axis.set_ylim(0, 1.01)
         figure.supxlabel("size of the perturbation (L2)", fontsize=9)
         figure.supylabel("decided wrongly", fontsize=9)
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
         return figure
 
 
@@ -121,7 +122,8 @@ def gamma_curves(results: Results) -> Figure:
             curve, _ = results.gamma_curve(task, "symmetric")
             chosen = results.finished[results.job(task, "symmetric").gamma].values["gamma"]
             size, accuracy = axes[0, column], axes[1, column]
-            for cost, style in zip(dict.fromkeys(row["cost"] for row in curve), ("-", "--")):
+            costs = dict.fromkeys(row["cost"] for row in curve)
+            for cost, style in zip(costs, ("-", "--"), strict=False):
                 rows = [row for row in curve if row["cost"] == cost and row["mean_l2"] is not None]
                 gammas = [row["gamma"] for row in rows]
                 size.plot(
@@ -151,7 +153,9 @@ def gamma_curves(results: Results) -> Figure:
                 )
             for kind in (BAYES, "linear-svm"):
                 mean = results.headline(task, "symmetric", kind)["mean_l2"]
-                size.axhline(mean, color=COLOURS[kind], linewidth=1, linestyle=":", label=NAMES[kind])
+                size.axhline(
+                    mean, color=COLOURS[kind], linewidth=1, linestyle=":", label=NAMES[kind]
+                )
             for axis in (size, accuracy):
                 axis.axvline(chosen, color="#aaaaaa", linewidth=0.8, label="gamma chosen")
                 axis.set_xscale("log")
@@ -180,7 +184,7 @@ def samples(results: Results, task: str) -> Figure:
     drawn, outlier = known.sample_given(labels, seed=job.points.seed)
     lines["the outliers' samples"] = _alternating(drawn[outlier], labels[outlier])
     with matplotlib.rc_context(STYLE):
-        figure = styled(8.6, 0.86 * len(lines))
+        figure = styled(9.6, 0.95 * len(lines))
         for axis, (name, images) in zip(figure.subplots(len(lines), 1), lines.items(), strict=True):
             _strip(axis, images, name, low=0.0, high=1.0, colours="gray")
         return figure
@@ -198,9 +202,9 @@ def gallery(results: Results, task: str) -> Figure:
     blocks = [("symmetric", BAYES), ("asymmetric", BAYES)]
     blocks += [("symmetric", kind) for kind in KINDS if kind != BAYES]
     with matplotlib.rc_context(STYLE):
-        figure = styled(8.6, 2.15 * len(blocks))
+        figure = styled(9.6, 2.1 * len(blocks))
         for part, (variant, kind) in zip(
-            np.atleast_1d(figure.subfigures(len(blocks), 1)), blocks, strict=True
+            figure.subfigures(len(blocks), 1, squeeze=False)[:, 0], blocks, strict=True
         ):
             _block(part, results, task, variant, kind)
         return figure
@@ -216,18 +220,21 @@ def _block(part: Figure, results: Results, task: str, variant: str, kind: str) -
     record = measured.headline
     mean = "none" if record["mean_l2"] is None else f"{record['mean_l2']:.2f}"
     part.suptitle(f"{NAMES[kind]}, {variant}: mean L2 {mean}", fontsize=10, x=0.02, ha="left")
-    left, right = part.subfigures(1, 2, width_ratios=[2.1, 1])
+    left, right = part.subfigures(1, 2, squeeze=False, width_ratios=[2.6, 1])[0]
     strips = left.subplots(3, 1)
     _strip(strips[0], original, "original", low=0.0, high=1.0, colours="gray")
     _strip(strips[1], adversarial, "adversarial", low=0.0, high=1.0, colours="gray")
     largest = change.abs().max().item() or 1.0
     _strip(
-        strips[2], change, f"change × {1 / largest:.2g}", low=-largest, high=largest, colours="RdBu_r"
+        strips[2],
+        change,
+        f"change × {1 / largest:.2g}",
+        low=-largest,
+        high=largest,
+        colours="RdBu_r",
     )
     for place, size in enumerate(change.flatten(1).norm(dim=1).tolist()):
-        strips[2].text(
-            (place + 0.5) * 28, 29.5, f"{size:.2f}", ha="center", va="top", fontsize=7
-        )
+        strips[2].text((place + 0.5) * 28, 29.5, f"{size:.2f}", ha="center", va="top", fontsize=7)
     histogram = record["pixel_histogram"]
     axis = right.subplots()
     edges, counts = np.array(histogram["edges"]), np.array(histogram["counts"])
@@ -253,7 +260,13 @@ def _shown(results: Results, task: str, variant: str) -> list[int]:
 
 
 def _strip(
-    axis: Axes, images: Float[Tensor, "n C H W"], name: str, *, low: float, high: float, colours: str
+    axis: Axes,
+    images: Float[Tensor, "n C H W"],
+    name: str,
+    *,
+    low: float,
+    high: float,
+    colours: str,
 ) -> None:
     """Images of one channel side by side."""
     row = torch.cat(list(images[:, 0]), dim=1)

@@ -9,6 +9,7 @@ from typing import Any
 
 import dask
 import torch
+from dask.base import compute
 from dask.callbacks import Callback
 from dask.delayed import Delayed, delayed
 from threadpoolctl import threadpool_limits
@@ -129,7 +130,7 @@ def _compute(tasks: list[Delayed], resources: Resources, already: int) -> None:
             Callback(posttask=lambda key, *_: advance(note=str(key).rpartition("-")[0])),
             dask.config.set({"multiprocessing.context": "spawn"}),
         ):
-            dask.compute(*tasks, scheduler=scheduler, num_workers=resources.workers)
+            compute(*tasks, scheduler=scheduler, num_workers=resources.workers)
 
 
 def _compute_on_cluster(tasks: list[Delayed], address: str) -> None:

@@ -168,5 +168,3 @@ class Store:
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-

@@ -1,7 +1,7 @@
 """The Bayes-optimal classifier of a task, as a module that attacks can differentiate."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -60,7 +60,7 @@ class BayesClassifier(nn.Module):
         """log (prior · pi · N) of every class's components, in the order of `component_class`."""
         flat = x.flatten(1)
         scores = [
-            density.component_log_prob(flat) + log_prior
+            cast(MixtureOfFactorAnalyzers, density).component_log_prob(flat) + log_prior
             for density, log_prior in zip(self.densities, self.log_priors, strict=True)
         ]
         return torch.cat(scores, dim=1)

@@ -112,9 +112,7 @@ class Task:
         """How many classes there are."""
         return len(self.densities)
 
-    def sample(
-        self, n: int, *, seed: int
-    ) -> tuple[Float[Tensor, "n C H W"], Int[Tensor, " n"]]:
+    def sample(self, n: int, *, seed: int) -> tuple[Float[Tensor, "n C H W"], Int[Tensor, " n"]]:
         """Draw n images with their labels; the labels follow the priors.
 
         Images are not clipped to [0, 1]: the density that is known is that of these values.

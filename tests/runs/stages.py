@@ -1,0 +1,30 @@
+"""Stage functions that workers can import."""
+
+from pathlib import Path
+
+import torch
+
+from bayesgap.errors import BayesgapError
+from bayesgap.runs.store import Result
+
+
+def draw(*, n, log, seed):
+    """Random numbers; leaves a line in the log for each time it is computed."""
+    _note(log, f"draw {n}")
+    return Result({"x": torch.randn(n, generator=torch.Generator().manual_seed(seed))})
+
+
+def add(left, right, *, log, seed):
+    """The sum of two draws."""
+    _note(log, "add")
+    return Result(values={"sum": (left.tensors["x"].sum() + right.tensors["x"].sum()).item()})
+
+
+def refuse(*, seed):
+    """What a stage does with bad input."""
+    raise BayesgapError("The 7th image is upside down.")
+
+
+def _note(log, line):
+    with Path(log).open("a") as file:
+        file.write(line + "\n")

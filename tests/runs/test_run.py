@@ -1,0 +1,136 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+import stages
+import torch
+
+from bayesgap.errors import BayesgapError
+from bayesgap.runs import stage as stage_module
+from bayesgap.runs.run import Resources, run
+from bayesgap.runs.stage import Stage, environment, in_order, seed_of
+from bayesgap.runs.store import TENSORS, Store
+
+ALONE = Resources(workers=1)
+
+
+@pytest.fixture
+def log(tmp_path):
+    path = tmp_path / "log"
+    path.touch()
+    return path
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(str(tmp_path / "store"))
+
+
+def graph(log, right=4):
+    """add <- (draw 3, draw `right`)."""
+    draws = [Stage("draw", stages.draw, {"n": n, "log": str(log)}) for n in (3, right)]
+    return Stage("add", stages.add, {"log": str(log)}, dict(zip(("left", "right"), draws)))
+
+
+def test_inputs_come_before_what_needs_them_and_each_once(log):
+    shared = Stage("draw", stages.draw, {"n": 3, "log": str(log)})
+    twice = Stage("add", stages.add, {"log": str(log)}, {"left": shared, "right": shared})
+    assert in_order([twice, shared]) == [shared, twice]
+
+
+def test_a_second_run_computes_nothing(log, store):
+    first = run([graph(log)], store, ALONE)[graph(log)].values
+    lines = log.read_text()
+    assert sorted(lines.split("\n")) == ["", "add", "draw 3", "draw 4"]
+    assert run([graph(log)], store, ALONE)[graph(log)].values == first
+    assert log.read_text() == lines
+
+
+def test_changed_settings_compute_what_depends_on_them_alone(log, store):
+    run([graph(log)], store, ALONE)
+    log.write_text("")
+    run([graph(log, right=5)], store, ALONE)
+    assert sorted(log.read_text().split()) == ["5", "add", "draw"]
+
+
+def test_a_damaged_result_is_reported_and_computed_again(log, store, capsys):
+    before = run([graph(log)], store, ALONE)[graph(log)].values
+    damaged = graph(log).inputs["left"]
+    path = Path(store.folder("draw", damaged.key(1))) / TENSORS
+    path.write_bytes(path.read_bytes()[:-1])
+    log.write_text("")
+    assert run([graph(log)], store, ALONE)[graph(log)].values == before
+    assert log.read_text() == "draw 3\n"
+    assert str(path) in capsys.readouterr().err
+
+
+def test_a_run_goes_on_where_it_was_cut_off(log, store):
+    whole = run([graph(log)], Store(store.url + "-other"), ALONE)[graph(log)].values
+    log.write_text("")
+    run([graph(log).inputs["left"]], store, ALONE)
+    assert run([graph(log)], store, ALONE)[graph(log)].values == whole
+    assert sorted(log.read_text().split("\n")) == ["", "add", "draw 3", "draw 4"]
+
+
+def test_two_workers_give_the_numbers_of_one(log, store, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(stages.__file__).parent))
+    alone = run([graph(log)], store, ALONE)[graph(log)].values
+    log.write_text("")
+    other = Store(store.url + "-other")
+    assert run([graph(log)], other, Resources(workers=2))[graph(log)].values == alone
+    assert sorted(log.read_text().split("\n")) == ["", "add", "draw 3", "draw 4"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_a_dask_cluster_gives_the_same_numbers(log, store):
+    distributed = pytest.importorskip("distributed")
+    alone = run([graph(log)], store, ALONE)[graph(log)].values
+    other = Store(store.url + "-other")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+    ) as cluster:
+        resources = Resources(cluster=cluster.scheduler_address)
+        assert run([graph(log)], other, resources)[graph(log)].values == alone
+
+
+def test_a_refusal_inside_a_stage_reaches_the_caller(store):
+    with pytest.raises(BayesgapError, match="7th image is upside down"):
+        run([Stage("refuse", stages.refuse)], store, ALONE)
+
+
+def test_a_refusal_inside_a_worker_reaches_the_caller(store, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(stages.__file__).parent))
+    with pytest.raises(BayesgapError, match="7th image is upside down"):
+        run([Stage("refuse", stages.refuse)], store, Resources(workers=2))
+
+
+def test_the_key_follows_settings_inputs_threads_and_environment(log, monkeypatch):
+    plain = graph(log)
+    keys = {plain.key(1), plain.key(2), graph(log, right=5).key(1)}
+    keys.add(dataclasses.replace(plain, name="other").key(1))
+    for name in environment():
+        changed = {**environment(), name: "another"}
+        with monkeypatch.context() as patch:
+            patch.setattr(stage_module, "environment", lambda changed=changed: changed)
+            keys.add(graph(log).key(1))
+    assert len(keys) == 4 + len(environment())
+    assert plain.key(1) == graph(log).key(1)
+
+
+def test_the_seed_follows_settings_but_not_the_code_or_the_threads(log, monkeypatch):
+    seed = graph(log).seed
+    monkeypatch.setattr(stage_module, "environment", lambda: {"source": "another"})
+    assert graph(log).seed == seed
+    assert graph(log, right=5).seed != seed
+    assert 0 <= seed < 2**63
+
+
+def test_seeds_of_different_parts_differ():
+    assert len({seed_of("points", k) for k in range(1000)}) == 1000
+
+
+def test_a_stage_runs_with_its_threads_and_leaves_the_process_as_it_was(log, store):
+    before = torch.get_num_threads()
+    run([graph(log)], store, Resources(workers=1, threads=before + 1))
+    assert torch.get_num_threads() == before
+    assert Store(store.url).verify("add", graph(log).key(before + 1))["threads"] == before + 1

@@ -49,7 +49,7 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
-def _show_version(wanted: bool) -> None:
+def _show_version(wanted: bool | None) -> None:
     if wanted:
         print(f"bayesgap {__version__}")
         raise typer.Exit
@@ -58,9 +58,9 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool,
+        bool | None,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
-    ] = False,
+    ] = None,
 ) -> None:
     """Is your classifier brittle because of the data, or because of the training?"""
 

@@ -3,7 +3,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from toys import SEEDS, Function, Returns, from_gap, normal, property_settings, spherical_task
 
 from bayesgap.attacks import base
 from bayesgap.attacks.base import Adversarials, BestOf, best_of
@@ -11,6 +10,7 @@ from bayesgap.attacks.linear import LinearClosedForm
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import LinearSVM
 from bayesgap.errors import BayesgapError
+from toys import SEEDS, Function, Returns, from_gap, normal, property_settings, spherical_task
 
 D = 3
 

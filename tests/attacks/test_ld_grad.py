@@ -3,6 +3,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
+from bayesgap.attacks.boundary import BoundaryWalk
+from bayesgap.attacks.ld_grad import LDGrad, TightLDGrad
+from bayesgap.classifiers.module import decisions
+from bayesgap.classifiers.svm import LinearSVM
+from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
+from bayesgap.tasks.task import Task
 from toys import (
     SEEDS,
     dense_log_joints,
@@ -14,13 +21,6 @@ from toys import (
     threshold_svm,
     uniform,
 )
-
-from bayesgap.attacks.boundary import BoundaryWalk
-from bayesgap.attacks.ld_grad import LDGrad, TightLDGrad
-from bayesgap.classifiers.module import decisions
-from bayesgap.classifiers.svm import LinearSVM
-from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
-from bayesgap.tasks.task import Task
 
 SPHERES = {
     "seed": st.integers(**SEEDS),
@@ -42,7 +42,7 @@ def spheres(seed, d, variance, prior):
 
 
 @given(**SPHERES, overshoot=st.floats(1e-3, 0.5))
-@property_settings(40)
+@property_settings(25)
 def test_between_spheres_plain_ld_grad_overshoots_by_its_share(seed, d, variance, prior, overshoot):
     optimal, x, y, radius, _ = spheres(seed, d, variance, prior)
     found = LDGrad(overshoot=overshoot)(optimal, x, y)
@@ -52,7 +52,7 @@ def test_between_spheres_plain_ld_grad_overshoots_by_its_share(seed, d, variance
 
 
 @given(**SPHERES)
-@property_settings(25)
+@property_settings(10)
 def test_between_spheres_tight_ld_grad_and_the_walk_find_the_exact_distance(
     seed, d, variance, prior
 ):
@@ -119,7 +119,7 @@ def test_ld_grads_steps_are_those_of_the_equations(classes, steps):
 
 
 @given(st.integers(**SEEDS), st.integers(2, 4), st.integers(2, 3))
-@property_settings(20)
+@property_settings(6)
 def test_ld_grad_may_fail_but_never_lies(seed, d, classes):
     task = mixture_task(seed, d, classes=classes)
     optimal = task.bayes_classifier()
@@ -167,7 +167,7 @@ def nearest_by_search(optimal, x, label, limit, rays, shells):
 
 @pytest.mark.parametrize(
     ("d", "rays", "shells", "points", "classes"),
-    [(2, 720, 300, 30, 2), (2, 720, 300, 20, 3), (3, 3000, 150, 12, 2), (4, 8000, 60, 8, 2)],
+    [(2, 360, 250, 14, 2), (2, 360, 250, 10, 3), (3, 2500, 120, 8, 2), (4, 6000, 50, 5, 2)],
 )
 def test_no_attack_lands_below_the_nearest_point_of_a_dense_search(
     d, rays, shells, points, classes
@@ -196,7 +196,7 @@ def test_no_attack_lands_below_the_nearest_point_of_a_dense_search(
 def test_more_targets_are_never_worse_and_sometimes_better():
     task = mixture_task(1, 4, components=6)
     optimal = task.bayes_classifier()
-    x, _ = task.sample(60, seed=0)
+    x, _ = task.sample(40, seed=0)
     y = decisions(optimal, x)
     one, five = (TightLDGrad(targets=n)(optimal, x, y).l2 for n in (1, 5))
     assert (five <= one * (1 + 1e-9)).all()

@@ -2,12 +2,12 @@ import foolbox
 import numpy as np
 import pytest
 import torch
-from toys import from_gap, normal, spherical_radius, spherical_task
 
 from bayesgap.attacks.library import Foolbox, cw_l2, ddn
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import LinearSVM
 from bayesgap.errors import BayesgapError
+from toys import from_gap, normal, spherical_radius, spherical_task
 
 D = 6
 MEANS = np.stack([np.zeros(D), np.linspace(0.2, 0.8, D)])
@@ -177,5 +177,5 @@ def test_an_unknown_attack_is_refused_by_its_name(name):
 
 
 def test_an_unknown_setting_is_refused_by_its_name():
-    with pytest.raises(BayesgapError, match="DDNAttack cannot be set up.*'depth'"):
+    with pytest.raises(BayesgapError, match=r"DDNAttack cannot be set up.*'depth'"):
         Foolbox("DDNAttack", name="ddn", depth=3)

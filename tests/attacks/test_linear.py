@@ -4,13 +4,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
-from toys import SEEDS, normal, property_settings, uniform
 from torch import nn
 
 from bayesgap.attacks.linear import LinearClosedForm
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import RBFSVM, LinearSVM
 from bayesgap.errors import BayesgapError
+from toys import SEEDS, normal, property_settings, uniform
 
 
 @given(st.integers(**SEEDS), st.integers(1, 30))

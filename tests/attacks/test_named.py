@@ -1,12 +1,12 @@
 import pytest
 import torch
-from toys import normal
 
 from bayesgap.attacks.boundary import BoundaryWalk
 from bayesgap.attacks.named import PRESETS, named_attack
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import LinearSVM
 from bayesgap.errors import BayesgapError
+from toys import normal
 
 
 def test_the_attacks_that_the_results_use_have_names():
@@ -40,5 +40,5 @@ def test_a_boundary_walk_starts_from_the_pool_and_from_ddn():
 
 
 def test_an_unknown_name_is_refused_with_those_that_are_known():
-    with pytest.raises(BayesgapError, match="'fgsm'.*ld-grad.*boundary-walk"):
+    with pytest.raises(BayesgapError, match=r"'fgsm'.*ld-grad.*boundary-walk"):
         named_attack("fgsm", pool=torch.zeros(1, 1, 2, 2))

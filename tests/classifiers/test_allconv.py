@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from toys import generator, normal
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from bayesgap.classifiers.allconv import AllConvolutional, Training, train_allconv
 from bayesgap.classifiers.module import decisions
+from toys import generator, normal
 
 
 def build(shape=(1, 8, 8), classes=2, width=3, seed=0):

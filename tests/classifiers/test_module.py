@@ -4,11 +4,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from toys import SEEDS, Function, normal, property_settings
 
 from bayesgap.classifiers import module
 from bayesgap.classifiers.module import decisions, logits, margin, placed
 from bayesgap.errors import BayesgapError
+from toys import SEEDS, Function, normal, property_settings
 
 
 class Recorder(nn.Module):

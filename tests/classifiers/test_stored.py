@@ -1,6 +1,5 @@
 import pytest
 import torch
-from toys import generator, normal, two_blobs
 from torch import nn
 
 from bayesgap import files
@@ -8,6 +7,7 @@ from bayesgap.classifiers.allconv import AllConvolutional
 from bayesgap.classifiers.stored import from_tensors, to_tensors
 from bayesgap.classifiers.svm import train_linear_svm, train_rbf_svms
 from bayesgap.errors import BayesgapError
+from toys import generator, normal, two_blobs
 
 SHAPE = (1, 8, 8)
 

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from sklearn.svm import SVC, LinearSVC
-from toys import SEEDS, normal, property_settings, two_blobs
 
 from bayesgap.classifiers import svm
 from bayesgap.classifiers.module import decisions, margin
@@ -17,6 +18,7 @@ from bayesgap.classifiers.svm import (
     train_rbf_svms,
 )
 from bayesgap.errors import BayesgapError
+from toys import SEEDS, normal, property_settings, two_blobs
 
 
 def flat(x):
@@ -103,7 +105,8 @@ def test_a_trained_rbf_svm_solves_the_svms_problem(gamma):
     x, y = two_blobs(9, 50)
     machine = train_rbf_svms(x, y, gammas=[gamma], classes=2, cost=1.5)[0]
     function = (2 * machine(x)[:, 1]).numpy() * (2 * y.numpy() - 1)
-    rows = {tuple(row): c.item() for row, c in zip(machine.support.tolist(), machine.coefficients)}
+    support = [tuple(row) for row in machine.support.tolist()]
+    rows = dict(zip(support, machine.coefficients[:, 0].tolist(), strict=True))
     alpha = np.array([rows.get(tuple(row), 0.0) for row in flat(x)]) * (2 * y.numpy() - 1)
     assert alpha.min() >= 0
     assert alpha.max() <= 1.5
@@ -168,26 +171,25 @@ def test_squared_distances_are_scipys_and_never_negative(seed, d, offset):
     assert (error <= 2 * (d + 4) * np.finfo(float).eps * size).all()
 
 
+TRAINERS = {
+    "linear": partial(train_linear_svm, seed=0),
+    "rbf": partial(train_rbf_svms, gammas=[1.0]),
+}
+
+
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("kind", ["linear", "rbf"])
+@pytest.mark.parametrize("kind", TRAINERS)
 def test_a_class_without_images_is_refused_by_its_number(kind, classes):
-    x = normal(0, 6, 1, 2, 2)
-    y = torch.arange(6) % (classes - 1)
+    x, y = normal(0, 6, 1, 2, 2), torch.arange(6) % (classes - 1)
     with pytest.raises(BayesgapError, match=f"none of class {classes - 1}"):
-        if kind == "linear":
-            train_linear_svm(x, y, classes=classes, seed=0)
-        else:
-            train_rbf_svms(x, y, classes=classes, gammas=[1.0])
+        TRAINERS[kind](x, y, classes=classes)
 
 
-@pytest.mark.parametrize("kind", ["linear", "rbf"])
+@pytest.mark.parametrize("kind", TRAINERS)
 def test_a_label_beyond_the_classes_is_refused(kind):
     x, y = normal(0, 6, 1, 2, 2), torch.arange(6) % 3
     with pytest.raises(BayesgapError, match="2"):
-        if kind == "linear":
-            train_linear_svm(x, y, classes=2, seed=0)
-        else:
-            train_rbf_svms(x, y, classes=2, gammas=[1.0])
+        TRAINERS[kind](x, y, classes=2)
 
 
 @pytest.mark.parametrize("gamma", [0.0, -1.0, np.nan, np.inf])

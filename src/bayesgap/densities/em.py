@@ -34,14 +34,14 @@ RESEEDINGS = 10  # after as many iterations with a re-seeding, empty components 
 
 
 class Statistics(NamedTuple):
-    """Expected sufficient statistics, with ũ = [u; 1] and x relative to the whitening's centre.
+    """Expected sufficient statistics, with ũ = [u; 1] of width w = l + 1, and x relative to the whitening's centre.
 
     `outer` is Σ r E[ũũᵀ], `cross` Σ r E[ũ]xᵀ, `square` Σ r x², each sum over images with
     responsibilities r.
     """
 
-    outer: Float[Tensor, "K l+1 l+1"]
-    cross: Float[Tensor, "K l+1 d"]
+    outer: Float[Tensor, "K w w"]
+    cross: Float[Tensor, "K w d"]
     square: Float[Tensor, "K d"]
     log_likelihoods: Float[Tensor, " n"]
 

@@ -31,8 +31,8 @@ class Whitening(NamedTuple):
 
     centre: Float[Tensor, " d"]
     inverse_noise: Float[Tensor, "K d"]
-    projections: Float[Tensor, "K l+1 d"]
-    shifts: Float[Tensor, "K l+1"]
+    projections: Float[Tensor, "K w d"]
+    shifts: Float[Tensor, "K w"]
     cholesky: Float[Tensor, "K l l"]
 
 
@@ -72,7 +72,7 @@ def whiten(
 
 def score(
     centred: Float[Tensor, "n d"], squared: Float[Tensor, "n d"], whitening: Whitening
-) -> tuple[Float[Tensor, "n K"], Float[Tensor, "n K l+1"]]:
+) -> tuple[Float[Tensor, "n K"], Float[Tensor, "n K w"]]:
     """Log-density of every component at every point, by two matrix products.
 
     Args:

@@ -1,0 +1,134 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import bayesgap
+from bayesgap import cli
+from bayesgap.errors import BayesgapError
+
+RUNNER = CliRunner()
+
+
+def command(*arguments, **environment):
+    """The command line as a user calls it, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", "from bayesgap.cli import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=120,
+    )
+
+
+def test_help_names_every_command():
+    shown = RUNNER.invoke(cli.app, ["--help"]).output
+    assert all(name in shown for name in ("reproduce", "tasks", "release"))
+
+
+def test_version():
+    assert RUNNER.invoke(cli.app, ["--version"]).output == f"bayesgap {bayesgap.__version__}\n"
+
+
+def test_tasks_lists_every_released_task():
+    shown = RUNNER.invoke(cli.app, ["tasks"]).output
+    assert all(name in shown for name in bayesgap.task_names() if not name.endswith("/fitted"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["reproduce", "--scale", "huge"], "huge"),
+        (["reproduce", "--out", "FILE/out"], "FILE"),
+        (["reproduce", "--out", "OUT", "--store", "FILE/store"], "FILE/store"),
+        (["reproduce", "--out", "OUT", "--store", "nosuch://place"], "nosuch"),
+        (["release", "0", "0", "--out", "OUT"], "[0, 0]"),
+        (["release", "0", "17", "--out", "OUT"], "[0, 17]"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, arguments, said):
+    file = tmp_path / "file"
+    file.write_text("no folder")
+    places = {"FILE": str(file), "OUT": str(tmp_path / "out")}
+    for name, path in places.items():
+        arguments = [argument.replace(name, path) for argument in arguments]
+        said = said.replace(name, path)
+    done = command(*arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("Error: ")
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_an_interruption_says_that_nothing_is_lost(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 130
+    assert "goes on" in capsys.readouterr().err
+
+
+def test_a_refusal_is_printed_and_a_bug_is_not_hidden(monkeypatch, capsys):
+    def refuse():
+        raise BayesgapError("The 7th image is upside down.")
+
+    monkeypatch.setattr(cli, "app", refuse)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "Error: The 7th image is upside down.\n"
+
+    def bug():
+        raise KeyError("ours")
+
+    monkeypatch.setattr(cli, "app", bug)
+    with pytest.raises(KeyError):
+        cli.main()
+
+
+def test_the_default_store_lies_in_the_users_cache(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert cli.default_store() == str(Path("/somewhere/bayesgap/store"))
+
+
+def test_release_adds_versions_and_replaces_nothing(tmp_path, monkeypatch):
+    from bayesgap.paper import release
+
+    # The smallest fit that takes every path; the shipped settings need minutes.
+    monkeypatch.setattr(release, "COMPONENTS", 2)
+    monkeypatch.setattr(release, "LATENT", 1)
+    monkeypatch.setattr(release, "FLOORS", (1e-2, 1e-1))
+    monkeypatch.setattr(release, "TRAINING_IMAGES", 200)
+    monkeypatch.setattr(release, "VALIDATION_IMAGES", 100)
+    monkeypatch.setattr(release, "CNN_WIDTH", 1)
+    real = release.load_mnist
+
+    def few(digits, *, split):
+        x, y = real(digits, split=split)
+        return x[:300], y[:300]
+
+    monkeypatch.setattr(release, "load_mnist", few)
+    first = release.release([3, 8], tmp_path)
+    bytes_of_first = (tmp_path / first["file"]).read_bytes()
+    second = release.release([3, 8], tmp_path)
+    assert (first["version"], second["version"]) == (1, 2)
+    assert (tmp_path / first["file"]).read_bytes() == bytes_of_first
+    assert first["sha256"] == second["sha256"]  # the same data and seed give the same fit
+    catalogue = json.loads((tmp_path / "catalogue.json").read_text())
+    assert [entry["version"] for entry in catalogue["mnist-3-8"]] == [1, 2]
+    assert first["settings"]["noise_floor"] in release.FLOORS
+    for variant in ("symmetric", "asymmetric"):
+        assert set(first["facts"][variant]["accuracy_on_real_digits"]) == {
+            "bayes-optimal",
+            "cnn",
+            "linear-svm",
+            "rbf-svm",
+        }

@@ -117,4 +117,6 @@ if __name__ == "__main__":
             for copies in (4, 16):
                 added = subprocess.check_output([sys.executable, __file__, str(copies)], text=True)
                 size = 5923 * copies * 784 * 4 / 2**20
-                print(f"{5923 * copies:6} images of {size:6.0f} MB add {float(added):6.1f} MB at peak")
+                print(
+                    f"{5923 * copies:6} images of {size:6.0f} MB add {float(added):6.1f} MB at peak"
+                )

@@ -18,7 +18,7 @@ from bayesgap.errors import BayesgapError
 from bayesgap.tasks.task import Task
 from strategies import PROPERTY, random_mixture, random_task
 
-HEADER = {"format": "bayesgap.thing", "format_version": "1", "metadata": "{}"}
+HEADER = {"kind": "thing", "format": 1, "metadata": {}}
 
 
 @pytest.fixture(scope="module")
@@ -66,18 +66,14 @@ def test_what_is_saved_is_loaded_bit_by_bit(tmp_path):
 def test_the_header_says_what_a_file_is(tmp_path):
     files.save_tensors(tmp_path / "a", {"a": torch.ones(1)}, kind="thing", metadata={"b": 1})
     with safe_open(tmp_path / "a", framework="pt") as file:
-        assert file.metadata() == {**HEADER, "metadata": '{"b": 1}'}
+        assert json.loads(file.metadata()["bayesgap"]) == {**HEADER, "metadata": {"b": 1}}
 
 
 def test_equal_contents_give_equal_bytes(tmp_path):
     tensors = {"a": torch.ones(2), "b": torch.zeros(3)}
     files.save_tensors(tmp_path / "1", tensors, kind="thing", metadata={"x": 1, "y": 2})
     files.save_tensors(tmp_path / "2", tensors, kind="thing", metadata={"y": 2, "x": 1})
-    # The order of a safetensors header's own entries is not ours to choose.
-    for name in ("1", "2"):
-        assert files.load_tensors(tmp_path / name, kind="thing")[1] == {"x": 1, "y": 2}
-    texts = [safe_open(tmp_path / name, framework="pt").metadata()["metadata"] for name in "12"]
-    assert texts[0] == texts[1]
+    assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
 
 
 def test_a_file_is_replaced_whole(tmp_path):
@@ -138,8 +134,6 @@ def test_a_file_in_place_of_a_folder_is_named(tmp_path):
     refusal(lambda p: files.save_tensors(p, {}, kind="thing", metadata={}), path)
 
 
-# BUG: IsADirectoryError from the final rename.
-@pytest.mark.xfail(strict=True, raises=IsADirectoryError, reason="a folder is no BayesgapError")
 def test_saving_to_a_folder_is_refused(tmp_path):
     refusal(random_mixture(0).save, tmp_path)
 
@@ -194,7 +188,7 @@ def test_a_foreign_safetensors_file_is_refused(load, tmp_path):
 def test_a_file_of_another_kind_is_refused(load, tmp_path):
     path = tmp_path / "a"
     files.save_tensors(path, {"weights": torch.ones(1)}, kind="other", metadata={})
-    assert "'bayesgap.other'" in refusal(load, path)
+    assert "says 'other'" in refusal(load, path)
 
 
 def test_a_density_is_no_task_and_a_task_no_density(tmp_path):
@@ -258,33 +252,32 @@ def test_a_damaged_byte_of_the_header_is_never_a_crash(folder, data):
         Task.load(folder / "flipped")
 
 
-def with_header(path, **changes):
-    header = {k: v for k, v in {**HEADER, **changes}.items() if v is not None}
-    save_file({"a": torch.ones(1)}, path, metadata=header)
+def with_header(path, header):
+    text = header if isinstance(header, str) else json.dumps(header)
+    save_file({"a": torch.ones(1)}, path, metadata={"bayesgap": text})
     return path
 
 
-def test_a_newer_format_is_refused(tmp_path):
-    message = refusal(load_thing, with_header(tmp_path / "a", format_version="2"))
-    assert "format version '2'" in message
-    assert "version None" in refusal(load_thing, with_header(tmp_path / "a", format_version=None))
+@pytest.mark.parametrize("version", [2, None, "1"])
+def test_another_format_is_refused(tmp_path, version):
+    path = with_header(tmp_path / "a", {**HEADER, "format": version})
+    assert f"format {version!r}; this release reads 1" in refusal(load_thing, path)
 
 
-@pytest.mark.parametrize("metadata", ["3", "[]", "null", '"text"'])
+@pytest.mark.parametrize("metadata", [3, [], None, "text"])
 def test_metadata_that_is_no_object_is_refused(tmp_path, metadata):
-    message = refusal(load_thing, with_header(tmp_path / "a", metadata=metadata))
-    assert "no JSON object" in message
+    path = with_header(tmp_path / "a", {**HEADER, "metadata": metadata})
+    assert "no JSON object" in refusal(load_thing, path)
 
 
-@pytest.mark.parametrize("metadata", ["", "{", "{'a': 1}", "9" * 5_000])
-def test_metadata_that_is_no_json_is_refused(tmp_path, metadata):
-    assert "damaged" in refusal(load_thing, with_header(tmp_path / "a", metadata=metadata))
+@pytest.mark.parametrize("text", ["", "{", "{'a': 1}", "9" * 5_000, "[" * 100_000])
+def test_a_header_that_is_no_json_is_refused(tmp_path, text):
+    assert "damaged" in refusal(load_thing, with_header(tmp_path / "a", text))
 
 
-# BUG: RecursionError is no ValueError.
-@pytest.mark.xfail(strict=True, raises=RecursionError, reason="deep JSON overflows the stack")
-def test_metadata_of_endless_depth_is_refused(tmp_path):
-    refusal(load_thing, with_header(tmp_path / "a", metadata="[" * 100_000))
+@pytest.mark.parametrize("header", [3, [], None, {}, {"kind": "other"}])
+def test_a_header_of_something_else_is_refused(tmp_path, header):
+    assert "is not a bayesgap thing" in refusal(load_thing, with_header(tmp_path / "a", header))
 
 
 def test_required_tensors_come_in_the_order_asked_for():

@@ -1,7 +1,7 @@
 """Files of tensors that may come from strangers: safetensors and JSON, never pickle.
 
 A file is written under a temporary name and renamed, so that a reader sees all of it or none.
-What it is stands in its header (`format` and `format_version`), and a file that is damaged, of
+What it is stands in its header, and a file that is damaged, of
 another kind or written by a newer release is refused in one sentence.
 """
 
@@ -20,6 +20,8 @@ from torch import Tensor
 
 from bayesgap.errors import BayesgapError
 
+FORMAT = 1
+
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then move it to `path` in one step.
@@ -30,15 +32,15 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
+        temporary = Path(name)
+        try:
+            write(temporary)
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise BayesgapError(f"Cannot write {path}: {error.strerror or error}.") from error
-    temporary = Path(name)
-    try:
-        write(temporary)
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _umask() -> int:
@@ -61,8 +63,9 @@ def save_tensors(
     Raises:
         BayesgapError: the folder is missing or not writable.
     """
-    header = {"format": f"bayesgap.{kind}", "format_version": "1", "metadata": dump(metadata)}
-    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # One entry only: safetensors writes several in any order, and equal files must be equal.
+    header = {"bayesgap": dump({"kind": kind, "format": FORMAT, "metadata": metadata})}
+    stored = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     write_whole(Path(path), lambda temporary: save_file(stored, temporary, metadata=header))
 
 
@@ -77,19 +80,19 @@ def load_tensors(path: str | Path, *, kind: str) -> tuple[dict[str, Tensor], dic
         raise BayesgapError(f"There is no file {path}.")
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
+            header = (file.metadata() or {}).get("bayesgap", "null")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        metadata = json.loads(header.get("metadata", "{}"))
-    except (SafetensorError, OSError, ValueError) as error:
+        about = json.loads(header)
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise BayesgapError(f"{path} is damaged or not a safetensors file: {error}.") from error
-    if header.get("format") != f"bayesgap.{kind}":
+    if not isinstance(about, dict) or about.get("kind") != kind:
+        found = about.get("kind") if isinstance(about, dict) else None
+        raise BayesgapError(f"{path} is not a bayesgap {kind}: its header says {found!r}.")
+    if about.get("format") != FORMAT:
         raise BayesgapError(
-            f"{path} is not a bayesgap {kind}: its header says {header.get('format')!r}."
+            f"{path} has format {about.get('format')!r}; this release reads {FORMAT}."
         )
-    if header.get("format_version") != "1":
-        raise BayesgapError(
-            f"{path} has format version {header.get('format_version')!r}; this release reads '1'."
-        )
+    metadata = about.get("metadata")
     if not isinstance(metadata, dict):
         raise BayesgapError(f"{path} is damaged: its metadata is no JSON object.")
     return tensors, metadata

@@ -253,5 +253,5 @@ def test_a_label_beyond_the_classes_is_refused_before_any_image_is_attacked(monk
 
 
 def test_logits_that_are_no_table_are_refused_by_an_attack_too():
-    with pytest.raises(BayesgapError, match=r"\(4,\)"):
+    with pytest.raises(BayesgapError, match="turned"):
         Returns(lambda x: x)(Function(lambda x: x.flatten(1).sum(dim=1)), GOOD_X, GOOD_Y)

@@ -174,7 +174,22 @@ def test_more_starts_are_never_worse():
     assert (five < 0.99 * one).any()
 
 
-def test_a_float32_network_is_broken_at_every_point_whatever_the_batch():
+def test_points_near_the_boundary_are_broken_though_the_start_is_far_away():
+    d, n = 11, 200
+    unit = normal(0, d) / normal(0, d).norm()
+    machine = LinearSVM(unit[None], torch.tensor([0.3]))
+    distance = torch.logspace(-5, 0, n).double()
+    x = normal(1, n, d)
+    x = x + (distance - x @ unit - machine.bias)[:, None] * unit
+    pool = (torch.tensor([[-100.0], [100.0]]) * unit).reshape(2, 1, 1, d)
+    found = BoundaryWalk(pool)(machine, x.reshape(n, 1, 1, d), torch.ones(n, dtype=torch.int64))
+    assert found.success.all()
+    # x's own distance is known to 1e-15 or so.
+    torch.testing.assert_close(found.l2, distance, rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 50])
+def test_a_float32_network_is_broken_at_every_point_whatever_the_batch(batch):
     sizes = ((64, 20), (20, 20), (20, 2))
     network = nn.Sequential(nn.Flatten())
     for i, (inputs, outputs) in enumerate(sizes):
@@ -182,12 +197,13 @@ def test_a_float32_network_is_broken_at_every_point_whatever_the_batch():
         layer.weight.data = normal(i, outputs, inputs).float() / inputs**0.5
         network.extend([layer, nn.ReLU()] if outputs > 2 else [layer])
     network.requires_grad_(False)
-    pool, x = uniform(0, 60, 1, 8, 8).float(), uniform(1, 21, 1, 8, 8).float()
+    pool, x = uniform(0, 60, 1, 8, 8).float(), uniform(1, 30 * min(batch, 7), 1, 8, 8).float()
     network[-1].bias[1] -= network(pool).diff(dim=1).median()
     y = decisions(network, x)
-    assert 3 < y.sum() < 18
-    for rows in (slice(0, 1), slice(1, 4), slice(4, 21)):
-        assert BoundaryWalk(pool)(network, x[rows], y[rows]).success.all()
+    assert 0.2 < y.double().mean() < 0.8
+    attack = BoundaryWalk(pool)
+    for images, labels in zip(x.split(batch), y.split(batch), strict=True):
+        assert attack(network, images, labels).success.all()
 
 
 def test_a_pool_without_another_class_is_an_honest_failure():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bayesgap.attacks.boundary import BoundaryWalk
@@ -52,6 +52,7 @@ def test_between_spheres_plain_ld_grad_overshoots_by_its_share(seed, d, variance
 
 
 @given(**SPHERES)
+@example(seed=11, d=11, variance=0.5, prior=0.5)  # a radius of 0.003
 @property_settings(10)
 def test_between_spheres_tight_ld_grad_and_the_walk_find_the_exact_distance(
     seed, d, variance, prior
@@ -125,7 +126,7 @@ def test_ld_grad_may_fail_but_never_lies(seed, d, classes):
     optimal = task.bayes_classifier()
     x, _ = task.sample(20, seed=0)
     y = decisions(optimal, x)
-    for attack in (LDGrad(), TightLDGrad()):
+    for attack in (LDGrad(), TightLDGrad(steps=5, targets=3, walk_steps=5)):
         found = attack(optimal, x, y)
         joints = dense_log_joints(task, found.images)
         own = joints[np.arange(20), y]

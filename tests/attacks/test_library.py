@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from bayesgap.attacks.library import Foolbox, cw_l2, ddn
+from bayesgap.attacks.library import BOUNDS_MARGIN, Foolbox, cw_l2, ddn
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import LinearSVM
 from bayesgap.errors import BayesgapError
@@ -94,7 +94,8 @@ def test_bounds_are_the_images_range_with_a_margin():
     x = normal(5, 8, 1, 2, 2)
     attack = with_recorded(lambda x: x)
     attack(machine(), x, decisions(machine(), x))
-    assert attack.attack.bounds == (x.min().item() - 1, x.max().item() + 1)
+    low, high = x.min().item() - BOUNDS_MARGIN, x.max().item() + BOUNDS_MARGIN
+    assert attack.attack.bounds == (low, high)
 
 
 def test_an_image_of_zeros_is_a_failure_even_where_zeros_are_another_class():

@@ -120,9 +120,7 @@ def test_all_classifiers_of_a_replicate_learn_from_the_same_images(ran):
     _, results, _ = ran
     for job in results.jobs:
         for replicate in range(TINY.seeds):
-            seeds = {
-                job.classifiers[kind][replicate].settings["sample_seed"] for kind in KINDS[1:]
-            }
+            seeds = {job.classifiers[kind][replicate].settings["sample_seed"] for kind in KINDS[1:]}
             assert len(seeds) == 1
 
 

@@ -24,6 +24,7 @@ from bayesgap.densities.fitting import (
     Fit,
     Parameters,
     check_images,
+    check_schedule,
     initialise,
 )
 from bayesgap.densities.mfa import Whitening, score, whiten
@@ -62,7 +63,7 @@ def fit_em(
 ) -> Fit:
     """Fit a mixture of factor analyzers by EM from a k-means start.
 
-    Between re-seedings of empty components the log-likelihood never falls, up to the rounding
+    Between re-seedings (or removals) of empty components the log-likelihood never falls, up to the rounding
     of `dtype`; the floor on D does not change that, since each D's likelihood has one maximum.
 
     Args:
@@ -81,6 +82,7 @@ def fit_em(
     Raises:
         BayesgapError: images or settings that no density can be fitted to.
     """
+    check_schedule(max_iterations, chunk)
     x = check_images(x, components, latent, noise_floor)
     generator = torch.Generator().manual_seed(seed)
     parameters = initialise(
@@ -88,14 +90,14 @@ def fit_em(
     )
     history: list[float] = []
     reseeded: list[int] = []
+    dropped: list[int] = []
     converged = False
     with progress("fitting by EM", max_iterations) as advance:
         for iteration in range(max_iterations):
             statistics, whitening = expectation(x, parameters, dtype, device, chunk)
             history.append(statistics.log_likelihoods.mean().item())
             advance(note=f"log-likelihood {history[-1]:.3f}")
-            just_reseeded = bool(reseeded) and reseeded[-1] == iteration - 1
-            if len(history) > 1 and not just_reseeded:
+            if len(history) > 1 and iteration - 1 not in {*reseeded, *dropped}:
                 converged = history[-1] - history[-2] <= tolerance * abs(history[-1])
             if converged:
                 break
@@ -104,7 +106,9 @@ def fit_em(
             parameters = maximisation(
                 statistics, whitening, isotropic=isotropic, noise_floor=noise_floor
             )
-            if empty.any() and len(reseeded) < RESEEDINGS:
+            if empty.any() and len(reseeded) >= RESEEDINGS:
+                dropped.append(iteration)
+            elif empty.any():
                 reseeded.append(iteration)
                 worst = statistics.log_likelihoods.argsort()[: int(empty.sum())]
                 parameters = _with_new(
@@ -124,7 +128,7 @@ def fit_em(
             ConvergenceWarning,
             stacklevel=2,
         )
-    return Fit(parameters.density(), history, reseeded, converged)
+    return Fit(parameters.density(), history, reseeded, dropped, converged)
 
 
 def expectation(
@@ -173,14 +177,14 @@ def maximisation(
     statistics: Statistics, whitening: Whitening, *, isotropic: bool, noise_floor: float
 ) -> Parameters:
     """The M-step: [A mu] by one joint regression on ũ, then D from what it leaves, in float64."""
-    outer, cross, square, log_likelihoods = statistics
+    outer, cross, square, _ = statistics
     counts = outer[:, -1, -1]
     regression = torch.linalg.solve(outer, cross)
     noise = (square - (regression * cross).sum(dim=1)) / counts[:, None]
     if isotropic:
         noise = noise.mean(dim=1, keepdim=True).expand_as(noise)
     return Parameters(
-        weights=counts / len(log_likelihoods),
+        weights=counts / counts.sum(),
         means=whitening.centre + regression[:, -1],
         factors=(whitening.cholesky @ regression[:, :-1]).mT,  # A z = (A L⁻ᵀ) u
         noise=noise.clamp(min=noise_floor),

@@ -1,7 +1,9 @@
 """What both ways of fitting share: checks of the images, the k-means start, and the result."""
 
+import math
 import warnings
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import torch
 from jaxtyping import Float, Int
@@ -43,14 +45,16 @@ class Fit:
         density: The mixture.
         log_likelihoods: Mean log-likelihood in nats per image at the start of each iteration
             (for SGD: over the mini-batches of each epoch).
-        reseeded: The iterations after which empty components were started anew; the
-            log-likelihood may fall there, and nowhere else.
+        reseeded: The iterations after which empty components were started anew.
+        dropped: The iterations after which components that stayed empty were removed. The
+            log-likelihood may fall after either, and nowhere else.
         converged: Whether the relative improvement fell below the tolerance.
     """
 
     density: MixtureOfFactorAnalyzers
     log_likelihoods: list[float]
     reseeded: list[int]
+    dropped: list[int]
     converged: bool
 
 
@@ -75,8 +79,10 @@ def check_images(x: Tensor, components: int, latent: int, noise_floor: float) ->
             f"A mixture needs at least 1 component and 0 to {x.shape[1]} latent factors; "
             f"got {components} and {latent}."
         )
-    if not noise_floor > 0:
-        raise BayesgapError(f"The floor on the noise variance must be positive; got {noise_floor}.")
+    if not (noise_floor > 0 and math.isfinite(noise_floor)):
+        raise BayesgapError(
+            f"The floor on the noise variance must be positive and finite; got {noise_floor}."
+        )
     distinct = _count_distinct(x)
     if distinct < components:
         raise BayesgapError(
@@ -86,12 +92,25 @@ def check_images(x: Tensor, components: int, latent: int, noise_floor: float) ->
     return x
 
 
+def check_schedule(max_iterations: int, chunk: int) -> None:
+    """Refuse a fit without iterations or without images at a time.
+
+    Raises:
+        BayesgapError: either is below 1.
+    """
+    if max_iterations < 1 or chunk < 1:
+        raise BayesgapError(
+            "A fit needs at least 1 iteration and 1 image at a time; "
+            f"got max_iterations={max_iterations} and chunk={chunk}."
+        )
+
+
 def _count_distinct(x: Float[Tensor, "n d"]) -> int:
-    """Distinct rows, told apart by their products with one random vector."""
-    generator = torch.Generator().manual_seed(0)
-    direction = torch.randn(x.shape[1], generator=generator, dtype=torch.float64)
-    products = [chunk.double().cpu() @ direction for chunk in x.split(1024)]
-    return len(torch.cat(products).unique())
+    """Distinct rows, by a hash of each; −0 is 0."""
+    hashes = set()
+    for chunk in x.split(1024):
+        hashes.update(blake2b(row.tobytes()).digest() for row in (chunk.cpu() + 0.0).numpy())
+    return len(hashes)
 
 
 def initialise(
@@ -112,6 +131,8 @@ def initialise(
     means, factors, noise, counts = [], [], [], []
     for component in range(components):
         members = x[labels == component].double().cpu()
+        if not len(members):  # images that differ by less than rounding
+            members = x[torch.randint(len(x), (1,), generator=generator)].double().cpu()
         mean, loading, variance = _principal_factors(
             members, latent, noise_floor=noise_floor, generator=generator
         )
@@ -167,8 +188,6 @@ def _principal_factors(
     A cluster of few or equal images spans fewer than l directions; the rest are filled with
     small random ones, since A = 0 is a fixed point of EM.
     """
-    if len(members) == 0:
-        raise AssertionError("k-means on at least as many distinct points left a cluster empty")
     mean = members.mean(dim=0)
     centred = members - mean
     dimension = members.shape[1]

@@ -19,6 +19,7 @@ from bayesgap import files
 from bayesgap.errors import BayesgapError
 
 PARAMETERS = ("weights", "means", "factors", "noise")  # in files, and of the constructor
+ROUNDING = 1e-12  # that a sum of normalised weights may be off by
 CHUNK_BYTES = 64 * 2**20  # of working memory for each chunk of images
 
 
@@ -99,7 +100,7 @@ class MixtureOfFactorAnalyzers(nn.Module):
     quantities are float64 unless the module is moved to another dtype; inputs follow the module.
     """
 
-    log_weights: Tensor
+    weights: Tensor
     means: Tensor
     factors: Tensor
     noise: Tensor
@@ -114,7 +115,7 @@ class MixtureOfFactorAnalyzers(nn.Module):
         """Check the parameters and derive what scoring needs.
 
         Args:
-            weights: pi, positive; they must sum to 1 within 1e-5 and are then normalised.
+            weights: pi, positive; they must sum to 1 within 1e-5 and are normalised.
             means: mu, in pixel units.
             factors: A, in pixel units; l may be 0.
             noise: D, the **variances** of the axis-aligned noise, positive.
@@ -124,15 +125,27 @@ class MixtureOfFactorAnalyzers(nn.Module):
         """
         super().__init__()
         _check(weights, means, factors, noise)
-        weights, means, factors, noise = (
-            tensor.detach().double().contiguous() for tensor in (weights, means, factors, noise)
-        )
-        self.register_buffer("log_weights", (weights / weights.sum()).log())
-        self.register_buffer("means", means)
-        self.register_buffer("factors", factors)
-        self.register_buffer("noise", noise)
-        for name, tensor in whiten(means, factors, noise)._asdict().items():
-            self.register_buffer(f"_{name}", tensor, persistent=False)
+        given = dict(zip(PARAMETERS, (weights, means, factors, noise), strict=True))
+        for name, tensor in given.items():
+            self.register_buffer(name, tensor.detach().to(torch.float64, copy=True).contiguous())
+        total = self.weights.sum()
+        if abs(total - 1) > ROUNDING:  # else a density read from a file would not be the one saved
+            self.weights /= total
+        self._derive()
+        self.register_load_state_dict_post_hook(_derive_after_loading)
+
+    def _derive(self) -> None:
+        """Derive from the parameters what scoring needs, in float64."""
+        exact = [getattr(self, name).double() for name in PARAMETERS[1:]]
+        try:
+            whitening = whiten(*exact)
+        except torch.linalg.LinAlgError as error:
+            raise BayesgapError(
+                "The factors of a mixture are too large for its noise: I + AᵀD⁻¹A is singular in "
+                "float64. Raise the noise or scale the factors down."
+            ) from error
+        for name, tensor in whitening._asdict().items():
+            self.register_buffer(f"_{name}", tensor.to(self.means), persistent=False)
 
     @property
     def components(self) -> int:
@@ -150,9 +163,9 @@ class MixtureOfFactorAnalyzers(nn.Module):
         return self.factors.shape[2]
 
     @property
-    def weights(self) -> Float[Tensor, " K"]:
-        """pi, the mixing proportions."""
-        return self.log_weights.exp()
+    def log_weights(self) -> Float[Tensor, " K"]:
+        """log pi, of the mixing proportions."""
+        return self.weights.log()
 
     @property
     def whitening(self) -> Whitening:
@@ -175,10 +188,10 @@ class MixtureOfFactorAnalyzers(nn.Module):
         whitening = self.whitening
         width = self.components * (self.latent + 4) + 2 * self.dimension
         rows = max(1, CHUNK_BYTES // (width * x.element_size()))
-        scores = []
+        scores, log_weights = [], self.log_weights
         for chunk in x.split(rows):
             centred = chunk - whitening.centre
-            scores.append(self.log_weights + score(centred, centred.square(), whitening)[0])
+            scores.append(log_weights + score(centred, centred.square(), whitening)[0])
         return torch.cat(scores)
 
     def log_prob(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
@@ -202,9 +215,10 @@ class MixtureOfFactorAnalyzers(nn.Module):
             generator: The only source of randomness; advances.
         """
         device, dtype = generator.device, self.means.dtype
+        # torch refuses to draw none; one is drawn and left out.
         component = torch.multinomial(
-            self.weights.to(device), n, replacement=True, generator=generator
-        )
+            self.weights.to(device), max(n, 1), replacement=True, generator=generator
+        )[:n]
         z = torch.randn(n, self.latent, generator=generator, dtype=dtype, device=device)
         epsilon = torch.randn(n, self.dimension, generator=generator, dtype=dtype, device=device)
         component, z, epsilon = (t.to(self.means.device) for t in (component, z, epsilon))
@@ -215,7 +229,7 @@ class MixtureOfFactorAnalyzers(nn.Module):
         for chunk, own in zip(z.split(rows), component.split(rows), strict=True):
             codes = chunk.new_zeros(len(chunk), self.components, self.latent)
             codes[torch.arange(len(chunk), device=own.device), own] = chunk
-            signal.append(codes.reshape(len(chunk), -1) @ basis)
+            signal.append(codes.flatten(1) @ basis)
         x = torch.cat(signal) + self.means[component] + self.noise[component].sqrt() * epsilon
         return x, component
 
@@ -252,6 +266,11 @@ class MixtureOfFactorAnalyzers(nn.Module):
     def extra_repr(self) -> str:
         """K, d and l."""
         return f"components={self.components}, dimension={self.dimension}, latent={self.latent}"
+
+
+def _derive_after_loading(density: nn.Module, _: object) -> None:
+    assert isinstance(density, MixtureOfFactorAnalyzers)
+    density._derive()
 
 
 def _check(weights: Tensor, means: Tensor, factors: Tensor, noise: Tensor) -> None:

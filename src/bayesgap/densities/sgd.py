@@ -17,6 +17,7 @@ from bayesgap.densities.fitting import (
     Fit,
     Parameters,
     check_images,
+    check_schedule,
     initialise,
 )
 from bayesgap.densities.mfa import score, whiten
@@ -61,6 +62,7 @@ def fit_sgd(
     Raises:
         BayesgapError: images or settings that no density can be fitted to.
     """
+    check_schedule(max_iterations, chunk)
     x = check_images(x, components, latent, noise_floor)
     generator = torch.Generator().manual_seed(seed)
     start = initialise(
@@ -121,4 +123,4 @@ def fit_sgd(
         final = Parameters(
             logits.double().softmax(dim=0), means.double(), factors.double(), noise().double()
         )
-    return Fit(final.density(), history, reseeded=[], converged=stalled == 3)
+    return Fit(final.density(), history, reseeded=[], dropped=[], converged=stalled == 3)

@@ -122,7 +122,7 @@ class Store:
             BayesgapError: the store cannot be written to.
         """
         contents = {
-            TENSORS: save({name: t.contiguous() for name, t in result.tensors.items()}),
+            TENSORS: save({name: t.clone().contiguous() for name, t in result.tensors.items()}),
             VALUES: dump(result.values).encode(),
         }
         checksums = {name: _sha256(data) for name, data in contents.items()}

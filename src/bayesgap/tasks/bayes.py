@@ -1,5 +1,6 @@
 """The Bayes-optimal classifier of a task, as a module that attacks can differentiate."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal, cast
 
@@ -45,8 +46,8 @@ class BayesClassifier(nn.Module):
             BayesgapError: a temperature that is not positive, or another rule.
         """
         super().__init__()
-        if not temperature > 0:
-            raise BayesgapError(f"A temperature must be positive; got {temperature}.")
+        if not (temperature > 0 and math.isfinite(temperature)):
+            raise BayesgapError(f"A temperature must be positive and finite; got {temperature}.")
         if rule not in ("log-sum-exp", "max-component"):
             raise BayesgapError(f"The rules are 'log-sum-exp' and 'max-component'; got {rule!r}.")
         self.densities = nn.ModuleList(densities)

@@ -1,5 +1,6 @@
 """A classification problem whose class densities and priors are known."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,9 @@ class Task:
         self.densities = tuple(densities)
         self.image_shape = tuple(image_shape)
         self.class_names = tuple(class_names or (f"class {c}" for c in range(classes)))
-        self.priors = torch.tensor(priors or [1 / classes] * classes, dtype=torch.float64)
+        self.priors = torch.tensor(
+            [1 / classes] * classes if priors is None else priors, dtype=torch.float64
+        )
         self.outliers = None if outliers is None else tuple(outliers)
         self.spread = spread
         self.facts = dict(facts or {})
@@ -79,8 +82,8 @@ class Task:
 
     def _check(self) -> None:
         classes = len(self.densities)
-        dimension = torch.Size(self.image_shape).numel()
-        if len(self.image_shape) != 3:
+        dimension = math.prod(self.image_shape)
+        if len(self.image_shape) != 3 or min(self.image_shape) < 1:
             raise BayesgapError(f"An image shape is (C, H, W); got {self.image_shape}.")
         for density, label in zip(self.densities, self.class_names, strict=False):
             if density.dimension != dimension:
@@ -91,7 +94,11 @@ class Task:
         for what, given in (("class names", self.class_names), ("priors", self.priors)):
             if len(given) != classes:
                 raise BayesgapError(f"{classes} densities came with {len(given)} {what}.")
-        if not (self.priors > 0).all() or abs(self.priors.sum().item() - 1) > 1e-9:
+        if (
+            self.priors.ndim != 1
+            or not (self.priors > 0).all()
+            or abs(self.priors.sum().item() - 1) > 1e-9
+        ):
             raise BayesgapError(
                 f"Priors must be positive and sum to 1; got {self.priors.tolist()}."
             )
@@ -106,6 +113,15 @@ class Task:
             self.spread.mean.shape == self.spread.direction.shape == (dimension,)
         ):
             raise BayesgapError(f"The spread of a task over {dimension} values has other shapes.")
+        if self.spread is not None and not (
+            self.spread.mean.isfinite().all()
+            and self.spread.direction.isfinite().all()
+            and 0 <= self.spread.deviation < math.inf
+        ):
+            raise BayesgapError(
+                "The spread of a task must be finite and its deviation not negative; the "
+                f"deviation is {self.spread.deviation}."
+            )
 
     @property
     def classes(self) -> int:
@@ -125,7 +141,9 @@ class Task:
             float64 images and int64 labels.
         """
         generator = torch.Generator().manual_seed(seed)
-        labels = torch.multinomial(self.priors, n, replacement=True, generator=generator)
+        # torch refuses to draw none; one is drawn and left out.
+        labels = torch.multinomial(self.priors, max(n, 1), replacement=True, generator=generator)
+        labels = labels[:n]
         return self._sample(labels, generator)[0], labels
 
     def sample_given(
@@ -137,6 +155,7 @@ class Task:
             BayesgapError: labels out of range.
         """
         self.check_labels(labels, len(labels))
+        labels = labels.long()
         x, component = self._sample(labels, torch.Generator().manual_seed(seed))
         if self.outliers is None:
             return x, torch.zeros(len(labels), dtype=torch.bool)
@@ -177,7 +196,8 @@ class Task:
             exact = BayesClassifier(self.densities, self.priors, temperature=1.0, rule=rule)
             x, _ = self.sample(TEMPERATURE_POINTS, seed=0)
             best = exact(x).topk(2, dim=1).values
-            temperature = (best[:, 0] - best[:, 1]).median().item() / MEDIAN_MARGIN
+            # Classes that no image tells apart have margins of 0, at any temperature.
+            temperature = (best[:, 0] - best[:, 1]).median().item() / MEDIAN_MARGIN or 1.0
         return BayesClassifier(self.densities, self.priors, temperature=temperature, rule=rule)
 
     def check_images(self, x: Tensor) -> None:
@@ -241,7 +261,7 @@ class Task:
                 MixtureOfFactorAnalyzers(
                     *files.require(tensors, [f"{label}.{name}" for name in PARAMETERS], source)
                 )
-                for label in range(len(metadata["class_names"]))
+                for label in range(len(_listed(metadata, "class_names", str)))
             ]
             spread = None
             if metadata["deviation"] is not None:
@@ -250,18 +270,20 @@ class Task:
                 spread = Spread(mean.double(), direction.double(), float(metadata["deviation"]))
             return cls(
                 densities,
-                image_shape=[int(side) for side in metadata["image_shape"]],
+                image_shape=_listed(metadata, "image_shape", int),
                 priors=files.require(tensors, ["priors"], source)[0].tolist(),
-                class_names=[str(name) for name in metadata["class_names"]],
-                name=str(metadata["name"]),
-                outliers=metadata["outliers"],
+                class_names=_listed(metadata, "class_names", str),
+                name=_typed(metadata["name"], "name", str),
+                outliers=metadata["outliers"] and _listed(metadata, "outliers", int),
                 spread=spread,
                 facts=metadata["facts"],
             )
         except BayesgapError as error:
             raise BayesgapError(f"{source} cannot be read as a task: {error}") from error
-        except (KeyError, TypeError, ValueError) as error:
+        except KeyError as error:
             raise BayesgapError(f"{source} is damaged: its metadata lacks {error}.") from error
+        except (TypeError, ValueError, OverflowError) as error:
+            raise BayesgapError(f"{source} is damaged: {error}.") from error
 
     def save(self, path: str | Path, *, dtype: torch.dtype = torch.float64) -> None:
         """Write the task to one safetensors file.
@@ -289,3 +311,14 @@ class Task:
     def __repr__(self) -> str:
         sizes = ", ".join(str(density.components) for density in self.densities)
         return f"Task({self.name!r}, {self.class_names}, components=({sizes}))"
+
+
+def _typed(value: Any, name: str, kind: type) -> Any:
+    """A value of a stranger's metadata, or a `TypeError` that says what it should be."""
+    if type(value) is not kind:
+        raise TypeError(f"its {name} holds {value!r} instead of a {kind.__name__}")
+    return value
+
+
+def _listed(metadata: Mapping[str, Any], name: str, kind: type) -> list[Any]:
+    return [_typed(value, name, kind) for value in _typed(metadata[name], name, list)]

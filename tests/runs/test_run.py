@@ -29,7 +29,7 @@ def store(tmp_path):
 def graph(log, right=4):
     """add <- (draw 3, draw `right`)."""
     draws = [Stage("draw", stages.draw, {"n": n, "log": str(log)}) for n in (3, right)]
-    return Stage("add", stages.add, {"log": str(log)}, dict(zip(("left", "right"), draws)))
+    return Stage("add", stages.add, {"log": str(log)}, {"left": draws[0], "right": draws[1]})
 
 
 def test_inputs_come_before_what_needs_them_and_each_once(log):

@@ -35,9 +35,9 @@ RESEEDINGS = 10  # after as many iterations with a re-seeding, empty components 
 
 
 class Statistics(NamedTuple):
-    """Expected sufficient statistics, with ũ = [u; 1] of width w = l + 1, and x relative to the whitening's centre.
+    """Expected sufficient statistics, with ũ = [u; 1] of width w = l + 1.
 
-    `outer` is Σ r E[ũũᵀ], `cross` Σ r E[ũ]xᵀ, `square` Σ r x², each sum over images with
+    Images x are relative to the whitening's centre. `outer` is Σ r E[ũũᵀ], `cross` Σ r E[ũ]xᵀ, `square` Σ r x², each sum over images with
     responsibilities r.
     """
 
@@ -63,8 +63,8 @@ def fit_em(
 ) -> Fit:
     """Fit a mixture of factor analyzers by EM from a k-means start.
 
-    Between re-seedings (or removals) of empty components the log-likelihood never falls, up to the rounding
-    of `dtype`; the floor on D does not change that, since each D's likelihood has one maximum.
+    Between re-seedings or removals of empty components the log-likelihood never falls, up to the
+    rounding of `dtype`. The floor on D does not change that: each D's likelihood has one maximum.
 
     Args:
         x: Images (n, …) in [0, 1], flattened to (n, d).

@@ -107,7 +107,7 @@ def check_schedule(max_iterations: int, chunk: int) -> None:
 
 def _count_distinct(x: Float[Tensor, "n d"]) -> int:
     """Distinct rows, by a hash of each; −0 is 0."""
-    hashes = set()
+    hashes: set[bytes] = set()
     for chunk in x.split(1024):
         hashes.update(blake2b(row.tobytes()).digest() for row in (chunk.cpu() + 0.0).numpy())
     return len(hashes)

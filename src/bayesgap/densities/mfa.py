@@ -139,7 +139,7 @@ class MixtureOfFactorAnalyzers(nn.Module):
         exact = [getattr(self, name).double() for name in PARAMETERS[1:]]
         try:
             whitening = whiten(*exact)
-        except torch.linalg.LinAlgError as error:
+        except RuntimeError as error:  # torch.linalg.LinAlgError, of the Cholesky factorisation
             raise BayesgapError(
                 "The factors of a mixture are too large for its noise: I + AᵀD⁻¹A is singular in "
                 "float64. Raise the noise or scale the factors down."

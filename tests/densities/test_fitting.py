@@ -1,9 +1,11 @@
 import math
+import warnings
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.exceptions import ConvergenceWarning
 
 from bayesgap.densities import fitting
 from bayesgap.densities.em import fit_em
@@ -93,6 +95,35 @@ def test_equal_images_are_not_counted_as_distinct():
             x = image.expand(n, dimension).contiguous()
             with pytest.raises(BayesgapError, match=r"\(1 distinct\)"):
                 fit_em(x, 2, 1, seed=0)
+
+
+def test_zeros_of_either_sign_are_one_image():
+    x = torch.zeros(4, 3)
+    x[0] = -0.0
+    with pytest.raises(BayesgapError, match=r"4 images \(1 distinct\)"):
+        fit_em(x, 2, 1, seed=0)
+
+
+def test_images_that_only_rounding_tells_apart_are_no_error():
+    # The projection that k-means sees has 50 directions, which 1e-9 does not reach.
+    x = 10 * torch.eye(56, 60, dtype=torch.float64)
+    x[55] = x[0]
+    x[55, 59] = 1e-9
+    with pytest.warns(ConvergenceWarning, match="1 of 56 components stayed empty"):
+        density = fit_em(x, 56, 1, seed=0, dtype=torch.float64).density
+    torch.testing.assert_close(density.weights @ density.means, x.mean(dim=0))
+
+
+# BUG: numpy knows no bfloat16, and takes no tensor that requires a gradient: the first raises
+# TypeError, the second RuntimeError, in _count_distinct.
+@both_fits
+@pytest.mark.xfail(strict=True, raises=(TypeError, RuntimeError), reason="rows go through numpy")
+@pytest.mark.parametrize("change", [torch.Tensor.bfloat16, torch.Tensor.requires_grad_])
+def test_any_floating_point_images_can_be_fitted(fit, change):
+    x = change(torch.rand(30, 4, generator=seeded(0)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        assert fit(x, 1, 1, seed=0, max_iterations=3).density.components == 1
 
 
 # The start.

@@ -143,6 +143,19 @@ def test_by_default_the_median_margin_is_about_ten(rule, classes):
     assert (best[:, 0] - best[:, 1]).median().item() == pytest.approx(10, rel=0.15)
 
 
+def test_the_default_temperature_is_that_of_the_rule():
+    one, shift = gaussian([0.0] * 4, 1.0), torch.full((64, 4), 1.5)
+    many = MixtureOfFactorAnalyzers(
+        torch.full((64,), 1 / 64), shift, torch.zeros(64, 4, 0), torch.ones(64, 4)
+    )
+    # The largest of 64 equal components lies log 64 = 4.2 nats below their sum.
+    task = Task([one, many], image_shape=(1, 2, 2), priors=[0.99, 0.01])
+    x, _ = task.sample(4_000, seed=3)
+    for rule in ("log-sum-exp", "max-component"):
+        logits = task.bayes_classifier(rule=rule)(x)
+        assert (logits[:, 0] - logits[:, 1]).abs().median().item() == pytest.approx(10, rel=0.1)
+
+
 def test_the_default_temperature_is_the_same_each_time():
     task = random_task(2)
     assert task.bayes_classifier().temperature == task.bayes_classifier().temperature

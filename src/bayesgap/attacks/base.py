@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from bayesgap.classifiers.module import decisions, placed
+from bayesgap.classifiers.module import decisions, logits, outputs, placed
 from bayesgap.errors import BayesgapError
 from bayesgap.progress import progress
 
@@ -51,8 +51,11 @@ class Attack(ABC):
         Raises:
             BayesgapError: shapes that do not fit, images with NaN, labels that are no classes.
         """
-        x = placed(classifier, check(x, y))
+        check(x, y)
+        x, y = placed(classifier, x), y.long()
         classifier.eval()
+        if int(y.max()) >= (classes := logits(classifier, x[:1]).shape[1]):
+            raise BayesgapError(f"Labels must lie in 0 to {classes - 1}; got {int(y.max())}.")
         found = []
         with progress(f"{self.name} on {len(x)} images", len(x)) as advance:
             for images, labels in zip(x.split(CHUNK), y.split(CHUNK), strict=True):
@@ -70,12 +73,11 @@ class Attack(ABC):
     ) -> Float[Tensor, "n C H W"]:
         """Attack only what is decided as y; the rest is adversarial as it is."""
         start = decisions(classifier, x)
-        if int(y.max()) >= (classes := classifier(x[:1]).shape[1]):
-            raise BayesgapError(f"Labels must lie in 0 to {classes - 1}; got {int(y.max())}.")
         rows = (start == y.cpu()).nonzero().flatten().to(x.device)
         images = x.clone()
         if len(rows):
-            images[rows] = self.run(classifier, x[rows], y.to(x.device)[rows]).detach()
+            found = self.run(classifier, x[rows], y.to(x.device)[rows])
+            images[rows] = found.detach().to(x)
         return images
 
     @abstractmethod
@@ -85,7 +87,7 @@ class Attack(ABC):
         """Perturb images that the classifier decides as y; anything may come back."""
 
 
-def check(x: Tensor, y: Tensor) -> Tensor:
+def check(x: Tensor, y: Tensor) -> None:
     """Refuse what no attack can work on: shapes, NaN, labels that are not integers ≥ 0."""
     if x.ndim != 4 or len(x) == 0:
         raise BayesgapError(f"An attack needs images (n, C, H, W); got shape {tuple(x.shape)}.")
@@ -95,14 +97,13 @@ def check(x: Tensor, y: Tensor) -> Tensor:
             f"{int(broken.sum())} of {len(x)} images hold NaN or infinity, "
             f"first: {int(broken.nonzero()[0])}."
         )
-    if y.shape != (len(x),) or torch.is_floating_point(y):
+    if y.shape != (len(x),) or torch.is_floating_point(y) or y.dtype == torch.bool:
         raise BayesgapError(
             f"{len(x)} images need {len(x)} integer labels; got {y.dtype} of shape "
             f"{tuple(y.shape)}."
         )
     if int(y.min()) < 0:
         raise BayesgapError(f"Labels must be 0 or more; got {int(y.min())}.")
-    return x
 
 
 def verified(
@@ -111,12 +112,16 @@ def verified(
     y: Int[Tensor, " n"],
     images: Float[Tensor, "n C H W"],
 ) -> Adversarials:
-    """Ask the classifier which of the perturbed images it really decides otherwise."""
+    """Ask the classifier which of the perturbed images it really decides otherwise.
+
+    An image, a size or a logit beyond all numbers is a failure of that image alone.
+    """
     finite = torch.isfinite(images).flatten(1).all(dim=1)
     images = torch.where(finite[:, None, None, None], images, x)
-    success = decisions(classifier, images) != y.cpu()
+    l2 = (images.double() - x.double()).flatten(1).norm(dim=1).cpu()
+    out = outputs(classifier, images)
+    success = (out.argmax(dim=1) != y.cpu()) & out.isfinite().all(dim=1) & l2.isfinite()
     images = torch.where(success.to(x.device)[:, None, None, None], images, x).cpu()
-    l2 = (images.double() - x.cpu().double()).flatten(1).norm(dim=1)
     return Adversarials(images, success, torch.where(success, l2, torch.inf))
 
 

@@ -20,7 +20,7 @@ FIRST_BISECTIONS = 12  # enough where a walk follows
 CROSSINGS = 3  # evaluations to find the crossing on a turned ray, which is close to its end
 SMALLEST_TURN = 1e-3  # a ray that cannot even turn by this share is finished
 SMALLEST_GAIN = 1e-5  # as is one that gets shorter by less than this share
-SAFETY = 100  # roundings, relative to a perturbation's size, that it is lengthened by at the end
+SAFETY = 32  # roundings of the image's own size that a perturbation is lengthened by at the end
 TINY = 1e-30  # keeps vanished gradients from dividing by 0, in float32 too
 
 
@@ -91,8 +91,11 @@ def nearest_crossing(
         nearer = reached < best_norm
         best = torch.where(by_image(nearer), z, best)
         best_norm = torch.where(nearer, reached, best_norm)
+    z = bisect(gap, x, best)
     # A batch of another size may round otherwise: end where that cannot undo the success.
-    return x + (1 + SAFETY * torch.finfo(x.dtype).eps) * (bisect(gap, x, best) - x)
+    length = norms(z - x)
+    beyond = SAFETY * torch.finfo(x.dtype).eps * (length + norms(x)) * (length > 0)
+    return z + by_image(beyond / length.clamp(min=TINY)) * (z - x)
 
 
 def walk(
@@ -206,9 +209,13 @@ class BoundaryWalk(Attack):
     ) -> Iterator[Float[Tensor, "n C H W"]]:
         for attack in self.attacks:
             yield attack(classifier, x, y).images.to(x)
+        if not len(self.pool):
+            return
         pool = placed(classifier, self.pool)
         decided = decisions(classifier, pool).to(y.device)
         distances = torch.cdist(x.flatten(1), pool.flatten(1))
         distances = distances.masked_fill(decided[None] == y[:, None], torch.inf)
-        for index in distances.topk(self.samples, largest=False).indices.unbind(dim=1):
+        for index in distances.topk(min(self.samples, len(pool)), largest=False).indices.unbind(
+            dim=1
+        ):
             yield pool[index]

@@ -57,8 +57,8 @@ class LDGrad(Attack):
 class TightLDGrad(Attack):
     """LD-Grad made as small as it can be: several targets, minimal-norm steps, a walk.
 
-    For each of the likeliest target components the linearised problem "nearest point to x with
-    difference 0" is solved anew at each iterate. The end is brought onto the classifier's
+    For each of the likeliest target components, against the whole own class, the linearised
+    problem "nearest point to x with difference 0" is solved anew at each iterate. The end is brought onto the classifier's
     boundary along its ray from x and followed to where that is nearest.
     """
 
@@ -76,7 +76,7 @@ class TightLDGrad(Attack):
         """Walk from the end that each target leads to."""
         ends = (
             self._towards(difference, x)
-            for difference in differences(classifier, x, y, targets=self.targets)
+            for difference in differences(classifier, x, y, targets=self.targets, whole_class=True)
         )
         return nearest_crossing(classifier, x, y, ends, self.walk_steps)
 
@@ -90,24 +90,32 @@ class TightLDGrad(Attack):
 
 
 def differences(
-    classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"], *, targets: int
+    classifier: nn.Module,
+    x: Float[Tensor, "n C H W"],
+    y: Int[Tensor, " n"],
+    *,
+    targets: int,
+    whole_class: bool = False,
 ) -> list[Gap]:
     """Functions of the images that are positive at x and change sign where the decision may.
 
-    One for each of the likeliest target components of a Bayes-optimal classifier; the margin
-    alone for any other.
+    One for each of the likeliest target components of a Bayes-optimal classifier, against the
+    likeliest component of the own class or against the whole of it; the margin alone for any
+    other classifier.
     """
     if not isinstance(classifier, BayesClassifier):
         return [lambda z: margin(classifier(z), y)]
     with torch.no_grad():
         source, others = classifier.likeliest_components(x, y, targets)
+    foreign = classifier.component_class != y[:, None]
 
     def towards(target: Int[Tensor, " n"]) -> Gap:
         def difference(z: Tensor) -> Tensor:
             joints = classifier.component_log_joints(z)
-            return (joints.gather(1, source[:, None]) - joints.gather(1, target[:, None])).squeeze(
-                1
-            )
+            other = joints.gather(1, target[:, None]).squeeze(1)
+            if whole_class:
+                return joints.masked_fill(foreign, -torch.inf).logsumexp(dim=1) - other
+            return joints.gather(1, source[:, None]).squeeze(1) - other
 
         return difference
 

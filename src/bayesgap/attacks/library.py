@@ -16,13 +16,21 @@ from bayesgap.attacks.base import Attack
 from bayesgap.errors import BayesgapError
 from bayesgap.tasks.bayes import BayesClassifier
 
-BOUNDS_MARGIN = 1.0  # pixel units beyond the smallest and largest value of the images
+BOUNDS_MARGIN = 10.0  # pixel units beyond the smallest and largest value of the images
 
 
 class Foolbox(Attack):
     """Any of foolbox's L2 minimisation attacks, by the name of its class."""
 
-    def __init__(self, attack: str, *, name: str, bayes_logit_scale: float = 1.0, **settings: Any):
+    def __init__(
+        self,
+        attack: str,
+        *,
+        name: str,
+        bayes_logit_scale: float = 1.0,
+        bounds_margin: float = BOUNDS_MARGIN,
+        **settings: Any,
+    ):
         """Build the attack.
 
         Args:
@@ -30,6 +38,7 @@ class Foolbox(Attack):
             name: What results call it.
             bayes_logit_scale: What a Bayes-optimal classifier's logits are multiplied by, for this
                 attack alone: its temperature is ours to choose, and attacks differ in the best.
+            bounds_margin: Pixel units that the bounds lie beyond the images' own range.
             **settings: The class's own.
 
         Raises:
@@ -46,16 +55,20 @@ class Foolbox(Attack):
             raise BayesgapError(f"foolbox's {attack} cannot be set up: {error}.") from error
         self.name = name
         self.bayes_logit_scale = bayes_logit_scale
+        self.bounds_margin = bounds_margin
 
     def run(
         self, classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]
     ) -> Float[Tensor, "n C H W"]:
         """Run it without a limit on the perturbation."""
-        bounds = (x.min().item() - BOUNDS_MARGIN, x.max().item() + BOUNDS_MARGIN)
+        bounds = (x.min().item() - self.bounds_margin, x.max().item() + self.bounds_margin)
         scale = self.bayes_logit_scale if isinstance(classifier, BayesClassifier) else 1.0
         scaled = _Scaled(classifier, scale).eval()
         model = PyTorchModel(scaled, bounds=bounds, device=x.device)
-        images = self.attack.run(model, x, foolbox.criteria.Misclassification(y))
+        # Some of foolbox's attacks draw from the global generator: lend them one, and take it back.
+        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+            torch.manual_seed(0)
+            images = self.attack.run(model, x, foolbox.criteria.Misclassification(y))
         # An image of zeros is how some attacks say that they found nothing.
         nothing = (images == 0).flatten(1).all(dim=1)
         return torch.where(nothing[:, None, None, None], x, images)
@@ -87,6 +100,7 @@ def cw_l2() -> Foolbox:
         "L2CarliniWagnerAttack",
         name="cw-l2",
         bayes_logit_scale=100.0,
+        bounds_margin=1.0,  # it searches in a space stretched between the bounds
         binary_search_steps=3,
         steps=500,
         stepsize=0.01,

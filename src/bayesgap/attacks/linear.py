@@ -9,6 +9,7 @@ from bayesgap.classifiers.svm import LinearSVM
 from bayesgap.errors import BayesgapError
 
 OVERSHOOT = 1e-9  # of the distance: the hyperplane itself may still be decided as before
+ROUNDINGS = 8  # of the image's own size, for images that lie nearly on the hyperplane
 
 
 class LinearClosedForm(Attack):
@@ -38,5 +39,7 @@ class LinearClosedForm(Attack):
         distances = (gaps / lengths).masked_fill(lengths == 0, torch.inf)
         distance, other = distances.min(dim=1)
         rows = torch.arange(len(x), device=x.device)
-        steps = slopes[rows, other] * ((1 + OVERSHOOT) * distance / lengths[rows, other])[:, None]
+        distance = (1 + OVERSHOOT) * distance
+        distance += ROUNDINGS * torch.finfo(x.dtype).eps * x.flatten(1).norm(dim=1)
+        steps = slopes[rows, other] * (distance / lengths[rows, other])[:, None]
         return x - steps.reshape(x.shape)

@@ -23,20 +23,32 @@ def placed(classifier: nn.Module, x: Float[Tensor, "n *image"]) -> Float[Tensor,
     return x.float()
 
 
+def outputs(classifier: nn.Module, x: Float[Tensor, "n *image"]) -> Float[Tensor, "n classes"]:
+    """What the classifier says of each image, finite or not, without gradients, on the CPU.
+
+    Raises:
+        BayesgapError: the classifier's output is not one row of logits an image.
+    """
+    rows = []
+    for chunk in x.split(CHUNK):
+        with torch.no_grad():
+            out = classifier(placed(classifier, chunk)).cpu()
+        if out.ndim != 2 or len(out) != len(chunk) or out.shape[1] < 2:
+            raise BayesgapError(
+                f"A classifier must turn images (n, C, H, W) into logits (n, classes); this "
+                f"{type(classifier).__name__} turned {tuple(chunk.shape)} into {tuple(out.shape)}."
+            )
+        rows.append(out)
+    return torch.cat(rows)
+
+
 def logits(classifier: nn.Module, x: Float[Tensor, "n *image"]) -> Float[Tensor, "n classes"]:
     """The classifier's logits, without gradients, on the CPU.
 
     Raises:
         BayesgapError: the classifier's output is not one row of finite logits an image.
     """
-    with torch.no_grad():
-        rows = [classifier(placed(classifier, chunk)).cpu() for chunk in x.split(CHUNK)]
-    out = torch.cat(rows)
-    if out.ndim != 2 or len(out) != len(x) or out.shape[1] < 2:
-        raise BayesgapError(
-            f"A classifier must turn images (n, C, H, W) into logits (n, classes); this "
-            f"{type(classifier).__name__} turned {tuple(x.shape)} into {tuple(out.shape)}."
-        )
+    out = outputs(classifier, x)
     if not torch.isfinite(out).all():
         raise BayesgapError(
             f"This {type(classifier).__name__} gave NaN or infinite logits for "

@@ -45,10 +45,10 @@ def from_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> 
         network.load_state_dict(dict(tensors))
         return network.eval().requires_grad_(False)
     if kind == "linear-svm":
-        return LinearSVM(tensors["weight"], tensors["bias"])
+        return LinearSVM(tensors["weight"], tensors["bias"]).eval()
     if kind == "rbf-svm":
         support, coefficients, bias = (
             tensors[name] for name in ("support", "coefficients", "bias")
         )
-        return RBFSVM(support, coefficients, bias, metadata["gamma"])
+        return RBFSVM(support, coefficients, bias, metadata["gamma"]).eval()
     raise BayesgapError(f"There is no kind of classifier called {kind!r}.")

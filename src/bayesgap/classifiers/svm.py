@@ -28,8 +28,11 @@ def _targets(y: Int[Tensor, " n"], classes: int) -> list[np.ndarray]:
     """±1 for each decision function: class 1 against 0, or each class against all others.
 
     Raises:
-        BayesgapError: a class without images.
+        BayesgapError: a class without images, or a label that is no class.
     """
+    if int(y.min()) < 0 or int(y.max()) >= classes:
+        wrong = int(y.max()) if int(y.max()) >= classes else int(y.min())
+        raise BayesgapError(f"Labels must lie in 0 to {classes - 1}; got {wrong}.")
     missing = sorted(set(range(classes)) - set(y.tolist()))
     if missing:
         raise BayesgapError(f"An SVM needs images of every class; none of class {missing[0]}.")

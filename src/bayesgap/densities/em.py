@@ -37,8 +37,8 @@ RESEEDINGS = 10  # after as many iterations with a re-seeding, empty components 
 class Statistics(NamedTuple):
     """Expected sufficient statistics, with ũ = [u; 1] of width w = l + 1.
 
-    Images x are relative to the whitening's centre. `outer` is Σ r E[ũũᵀ], `cross` Σ r E[ũ]xᵀ, `square` Σ r x², each sum over images with
-    responsibilities r.
+    Images x are relative to the whitening's centre. `outer` is Σ r E[ũũᵀ], `cross` Σ r E[ũ]xᵀ,
+    `square` Σ r x², each sum over images with responsibilities r.
     """
 
     outer: Float[Tensor, "K w w"]

@@ -21,6 +21,7 @@ from bayesgap.evaluation.statistics import mean_with_interval
 NORM = "L2"
 HEADLINE_SUCCESS = 0.99  # a mean over fewer successes would flatter
 PIXEL_UNIT = 1 / 255
+ROUNDING = 1e-9  # units: 5 levels of 8 bits may differ by a little more than 5/255
 SMALL_CHANGE = 5  # units; the paper looks at the share of pixels within 5/255
 HISTOGRAM_LIMIT = 100  # units; larger changes are counted in the outermost bins
 HISTOGRAM_STEP = 2
@@ -45,6 +46,7 @@ class Outcome:
 
 def attack_decisions(classifier: nn.Module, attack: Attack, x: Float[Tensor, "n C H W"]) -> Outcome:
     """Attack the decision on every point, whether it is correct or not."""
+    classifier.eval()
     before = decisions(classifier, x)
     found = attack(classifier, x, before)
     return Outcome(before, decisions(classifier, found.images), found.l2, found.images)
@@ -126,7 +128,7 @@ def pixel_changes(x: Float[Tensor, "n C H W"], images: Float[Tensor, "n C H W"])
         whose outermost also hold what lies beyond.
     """
     changes = ((images.double() - x.double()) / PIXEL_UNIT).flatten(1).cpu()
-    small = (changes.abs() <= SMALL_CHANGE).double().mean(dim=1)
+    small = (changes.abs() <= SMALL_CHANGE + ROUNDING).double().mean(dim=1)
     share, low, high = mean_with_interval(small[None])
     edges = torch.arange(-HISTOGRAM_LIMIT, HISTOGRAM_LIMIT + 1, HISTOGRAM_STEP).double()
     inside = changes.flatten().clamp(min=-HISTOGRAM_LIMIT, max=HISTOGRAM_LIMIT)

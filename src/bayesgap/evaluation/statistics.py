@@ -53,18 +53,25 @@ def ratio_with_interval(
     parts = [
         (np.where(np.isfinite(table), table, 0.0), np.isfinite(table)) for table in (top, bottom)
     ]
-    ratios = _replicated(*parts[0], seed) / _replicated(*parts[1], seed)
+    ratios = _replicated(*parts[0], seed) / _replicated(*parts[1], seed, other_seeds=True)
     low, high = np.quantile(ratios[np.isfinite(ratios)], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     means = [filled.sum() / there.sum() for filled, there in parts]
     return float(means[0] / means[1]), float(low), float(high)
 
 
-def _replicated(filled: np.ndarray, there: np.ndarray, seed: int) -> np.ndarray:
-    """The means of bootstrap replicates, as products with how often each row and column fell."""
+def _replicated(
+    filled: np.ndarray, there: np.ndarray, seed: int, *, other_seeds: bool = False
+) -> np.ndarray:
+    """The means of bootstrap replicates, as products with how often each row and column fell.
+
+    Two tables with the same seed share the draws of points; `other_seeds` tells whether their
+    rows are drawn anew.
+    """
     seeds, points = filled.shape
-    generator = np.random.default_rng(seed)
-    columns = generator.multinomial(points, np.full(points, 1 / points), size=REPLICATES)
-    rows = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=REPLICATES)
+    for_points = np.random.default_rng([seed, 0])
+    for_seeds = np.random.default_rng([seed, 2 if other_seeds else 1])
+    columns = for_points.multinomial(points, np.full(points, 1 / points), size=REPLICATES)
+    rows = for_seeds.multinomial(seeds, np.full(seeds, 1 / seeds), size=REPLICATES)
     totals = ((rows @ filled) * columns).sum(axis=1)
     counts = ((rows @ there.astype(float)) * columns).sum(axis=1)
     with np.errstate(invalid="ignore"):

@@ -85,17 +85,21 @@ def nearest_crossing(
     gap = gaps(classifier, y)
     best, best_norm = x, torch.full_like(norms(x), torch.inf)
     for start in starts:
-        z = walk(classifier, x, y, bisect(gap, x, start, FIRST_BISECTIONS), steps)
+        z = bisect(gap, x, start, FIRST_BISECTIONS)
+        z = _beyond(x, walk(classifier, x, y, z, steps))
         with torch.no_grad():
             reached = norms(z - x).masked_fill(gap(z) >= 0, torch.inf)
         nearer = reached < best_norm
         best = torch.where(by_image(nearer), z, best)
         best_norm = torch.where(nearer, reached, best_norm)
-    z = bisect(gap, x, best)
-    # A batch of another size may round otherwise: end where that cannot undo the success.
+    return _beyond(x, bisect(gap, x, best))
+
+
+def _beyond(x: Float[Tensor, "n C H W"], z: Float[Tensor, "n C H W"]) -> Float[Tensor, "n C H W"]:
+    """z a few roundings further from x, for a batch of another size may round otherwise."""
     length = norms(z - x)
-    beyond = SAFETY * torch.finfo(x.dtype).eps * (length + norms(x)) * (length > 0)
-    return z + by_image(beyond / length.clamp(min=TINY)) * (z - x)
+    further = SAFETY * torch.finfo(x.dtype).eps * (length + norms(x)) * (length > 0)
+    return z + by_image(further / length.clamp(min=TINY)) * (z - x)
 
 
 def walk(

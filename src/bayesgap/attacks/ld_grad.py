@@ -58,8 +58,9 @@ class TightLDGrad(Attack):
     """LD-Grad made as small as it can be: several targets, minimal-norm steps, a walk.
 
     For each of the likeliest target components, against the whole own class, the linearised
-    problem "nearest point to x with difference 0" is solved anew at each iterate. The end is brought onto the classifier's
-    boundary along its ray from x and followed to where that is nearest.
+    problem "nearest point to x with difference 0" is solved anew at each iterate. The end is
+    brought onto the classifier's boundary along its ray from x and followed to where that is
+    nearest.
     """
 
     name = "ld-grad-tight"

@@ -66,10 +66,13 @@ def test_nested_work_shares_one_display_which_ends_with_the_outermost(monkeypatc
             assert module._display is display
             inner(2)
             assert [task.completed for task in display.tasks] == [0, 2]
+        assert module._display is display
+        assert display.live.is_started
         assert [task.description for task in display.tasks] == ["outer"]
         outer()
         assert [task.completed for task in display.tasks] == [1]
     assert module._display is None
+    assert not display.live.is_started
 
 
 def test_a_failure_inside_takes_the_display_down_and_passes_on(monkeypatch):

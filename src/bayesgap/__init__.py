@@ -4,19 +4,47 @@ Image tasks with known densities, their Bayes-optimal classifiers, attacks, and 
 compare any classifier with the best that is possible.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from bayesgap._version import __version__
-from bayesgap.attacks.base import Adversarials, Attack, BestOf
-from bayesgap.attacks.named import named_attack
-from bayesgap.densities.em import fit_em
-from bayesgap.densities.fitting import Fit
-from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
-from bayesgap.densities.sgd import fit_sgd
-from bayesgap.errors import BayesgapError
-from bayesgap.evaluation.evaluate import Evaluation, evaluate
-from bayesgap.images.mnist import load_mnist
-from bayesgap.tasks.catalog import load_task, task_names
-from bayesgap.tasks.symmetry import asymmetric, principal_spread, symmetric
-from bayesgap.tasks.task import Task
+
+if TYPE_CHECKING:
+    from bayesgap.attacks.base import Adversarials, Attack, BestOf
+    from bayesgap.attacks.named import named_attack
+    from bayesgap.densities.em import fit_em
+    from bayesgap.densities.fitting import Fit
+    from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
+    from bayesgap.densities.sgd import fit_sgd
+    from bayesgap.errors import BayesgapError
+    from bayesgap.evaluation.evaluate import Evaluation, evaluate
+    from bayesgap.images.mnist import load_mnist
+    from bayesgap.tasks.catalog import load_task, task_names
+    from bayesgap.tasks.symmetry import asymmetric, principal_spread, symmetric
+    from bayesgap.tasks.task import Task
+
+# Public names are imported when they are first used: torch alone takes seconds, and the command
+# line must not wait for it to print its help.
+_MODULES = {
+    "Adversarials": "attacks.base",
+    "Attack": "attacks.base",
+    "BayesgapError": "errors",
+    "BestOf": "attacks.base",
+    "Evaluation": "evaluation.evaluate",
+    "Fit": "densities.fitting",
+    "MixtureOfFactorAnalyzers": "densities.mfa",
+    "Task": "tasks.task",
+    "asymmetric": "tasks.symmetry",
+    "evaluate": "evaluation.evaluate",
+    "fit_em": "densities.em",
+    "fit_sgd": "densities.sgd",
+    "load_mnist": "images.mnist",
+    "load_task": "tasks.catalog",
+    "named_attack": "attacks.named",
+    "principal_spread": "tasks.symmetry",
+    "symmetric": "tasks.symmetry",
+    "task_names": "tasks.catalog",
+}
 
 __all__ = [
     "Adversarials",
@@ -39,3 +67,13 @@ __all__ = [
     "symmetric",
     "task_names",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'bayesgap' has no attribute {name!r}")
+    return getattr(import_module(f"bayesgap.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

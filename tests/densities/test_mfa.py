@@ -499,3 +499,18 @@ def test_a_file_whose_numbers_are_no_density_is_refused(tmp_path):
     with pytest.raises(BayesgapError, match=r"noise .* must be positive") as caught:
         MixtureOfFactorAnalyzers.load(path)
     assert str(path) in str(caught.value)
+
+
+def test_points_are_mean_plus_factors_times_codes_plus_noise():
+    density = random_mixture(31)
+    x, component = density.sample(20, generator=seeded(7))
+    generator = seeded(7)
+    torch.multinomial(density.weights, 20, replacement=True, generator=generator)
+    z = torch.randn(20, density.latent, generator=generator, dtype=torch.float64)
+    epsilon = torch.randn(20, density.dimension, generator=generator, dtype=torch.float64)
+    expected = (
+        density.means[component]
+        + torch.einsum("ndl,nl->nd", density.factors[component], z)
+        + density.noise[component].sqrt() * epsilon
+    )
+    torch.testing.assert_close(x, expected, rtol=1e-13, atol=1e-14)

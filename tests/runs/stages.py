@@ -1,5 +1,7 @@
 """Stage functions that workers can import."""
 
+import os
+import time
 from pathlib import Path
 
 import torch
@@ -28,3 +30,10 @@ def refuse(*, seed):
 def _note(log, line):
     with Path(log).open("a") as file:
         file.write(line + "\n")
+
+
+def nap(*, log, seed):
+    """Note the process and stay busy in it."""
+    _note(log, str(os.getpid()))
+    time.sleep(60)
+    return Result()

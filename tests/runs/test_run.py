@@ -1,4 +1,8 @@
 import dataclasses
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -134,3 +138,30 @@ def test_a_stage_runs_with_its_threads_and_leaves_the_process_as_it_was(log, sto
     run([graph(log)], store, Resources(workers=1, threads=before + 1))
     assert torch.get_num_threads() == before
     assert Store(store.url).verify("add", graph(log).key(before + 1))["threads"] == before + 1
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="asks /proc whether a process lives")
+def test_workers_end_with_the_process_that_started_them(log, tmp_path):
+    script = (
+        "import stages\n"
+        "from bayesgap.runs.run import Resources, run\n"
+        "from bayesgap.runs.stage import Stage\n"
+        "from bayesgap.runs.store import Store\n"
+        "if __name__ == '__main__':\n"
+        f"    naps = [Stage('nap', stages.nap, {{'log': {str(log)!r}}})]\n"
+        f"    run(naps, Store({str(tmp_path / 'store')!r}), Resources(workers=2))\n"
+    )
+    (tmp_path / "script.py").write_text(script)
+    environment = {**os.environ, "PYTHONPATH": str(Path(stages.__file__).parent)}
+    with subprocess.Popen([sys.executable, tmp_path / "script.py"], env=environment) as parent:
+        worker = int(_soon(lambda: log.read_text().strip()))
+        parent.kill()
+    assert _soon(lambda: not Path(f"/proc/{worker}").exists())
+
+
+def _soon(condition, seconds=60):
+    """The condition's value once it is true."""
+    end = time.monotonic() + seconds
+    while not (value := condition()) and time.monotonic() < end:
+        time.sleep(0.1)
+    return value

@@ -1,10 +1,14 @@
 """Running a graph of stages: in this process, on local workers, or on a Dask cluster."""
 
 import contextlib
+import multiprocessing
+import os
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import dask
@@ -92,6 +96,7 @@ def execute(stage: Stage, url: str, threads: int, quiet: bool, upstream: list[No
         quiet: Whether to show no progress.
         upstream: Only there to make the graph wait for the inputs.
     """
+    _die_with_parent()
     store = Store(url)
     key = stage.key(threads)
     inputs = {
@@ -107,6 +112,20 @@ def execute(stage: Stage, url: str, threads: int, quiet: bool, upstream: list[No
         torch.set_num_threads(before)
     seconds = time.perf_counter() - start
     store.write(stage.name, key, result, {**stage.describe(threads), "seconds": seconds})
+
+
+@cache
+def _die_with_parent() -> None:
+    """In a worker process, end when the process that started it does, however that ended."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _is_stored(stage: Stage, store: Store, threads: int) -> bool:

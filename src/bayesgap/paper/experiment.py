@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from bayesgap.attacks.boundary import BoundaryWalk
 from bayesgap.attacks.named import named_attack
 from bayesgap.classifiers import stored
 from bayesgap.classifiers.allconv import Training, train_allconv
@@ -164,7 +165,7 @@ def study_gamma(
 
     The rule: the largest gamma that still classifies well, here with at least the target
     accuracy on validation images, at the first of the costs C. The curve is measured at the
-    first points of each class.
+    first points of each class, by walks from the nearest training images of another decision.
     """
     known = as_task(task)
     x, y, unseen, truth = _training_and_validation(known, images, sample_seed, seed)
@@ -174,7 +175,7 @@ def study_gamma(
     for cost in costs:
         machines = train_rbf_svms(x, y, gammas=gammas, classes=known.classes, cost=cost)
         for gamma, machine in zip(gammas, machines, strict=True):
-            walk = named_attack("boundary-walk", pool=x[:POOL_IMAGES])
+            walk = BoundaryWalk(x[:POOL_IMAGES])
             outcome = attack_decisions(machine, walk, at)
             l2.append(l2_table([outcome], labels))
             curve.append(

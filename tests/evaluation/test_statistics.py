@@ -117,6 +117,8 @@ def test_intervals_follow_their_seed_alone():
     assert mean_with_interval(values, seed=4) == first
     assert ratio_with_interval(values, values[:1] + 9) == ratio
     assert mean_with_interval(values, seed=5) != first
+    row = values[:1]  # of which only points can be drawn
+    assert mean_with_interval(row, seed=5) != mean_with_interval(row, seed=4)
     assert ratio_with_interval(values, values[:1] + 9, seed=1) != ratio
 
 

@@ -35,9 +35,17 @@ class Adversarials:
 
 
 class Attack(ABC):
-    """Call it with a classifier, images and labels; it looks for another decision nearby."""
+    """Call it with a classifier, images and labels; it looks for another decision nearby.
+
+    Attributes:
+        name: What results call it; by default the name of the class.
+    """
 
     name: str
+
+    def __init_subclass__(cls) -> None:
+        if "name" not in cls.__dict__:
+            cls.name = cls.__name__
 
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor) -> Adversarials:
         """Attack every image.
@@ -84,7 +92,10 @@ class Attack(ABC):
     def run(
         self, classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]
     ) -> Float[Tensor, "n C H W"]:
-        """Perturb images that the classifier decides as y; anything may come back."""
+        """Perturb images that the classifier decides as y.
+
+        Any tensor of the shape of x may come back: what is no success is found out.
+        """
 
 
 def check(x: Tensor, y: Tensor) -> None:

@@ -65,6 +65,9 @@ def evaluate(
     chosen = [
         named_attack(attack, pool=pool) if isinstance(attack, str) else attack for attack in attacks
     ]
+    names = [attack.name for attack in chosen]
+    if len(set(names)) < len(names):
+        raise BayesgapError(f"Attacks need different names; got {', '.join(names)}.")
     classifier.eval()
     outputs = logits(classifier, x[:1]).shape[1]
     if outputs != task.classes:

@@ -1,12 +1,15 @@
 """Intervals: bootstrap for means over seeds and points, Clopper and Pearson for shares."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
 from scipy.stats import beta
+from scipy.stats import t as student
 from torch import Tensor
 
 REPLICATES = 2_000
-LEVEL = 0.95
+TAILS = (0.025, 0.975)  # of a 95 % interval
 
 
 def mean_with_interval(
@@ -29,8 +32,10 @@ def mean_with_interval(
     if not there.any():
         return None, None, None
     filled = np.where(there, table, 0.0)
-    means = _replicated(filled, there, seed)
-    low, high = np.quantile(means[np.isfinite(means)], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    rows, columns = _draws(len(table), seed, 1), _draws(table.shape[1], seed, 0)
+    with np.errstate(invalid="ignore"):
+        means = ((rows @ filled) * columns).sum(axis=1) / ((rows @ there) * columns).sum(axis=1)
+    low, high = np.quantile(means[np.isfinite(means)], TAILS)
     return float(filled.sum() / there.sum()), float(low), float(high)
 
 
@@ -40,47 +45,66 @@ def ratio_with_interval(
     *,
     seed: int = 0,
 ) -> tuple[float | None, float | None, float | None]:
-    """The ratio of two means over the same points, and its 95 % interval.
+    """The ratio of two means over the points where both have a value, and its 95 % interval.
 
-    Both means are taken over the points where both have a value, and each replicate uses one
-    draw of points for both; seeds are drawn separately.
+    Each seed of the one is paired with each of the other, and a point counts for a pair only
+    where both have a value, so that the two means are over the same points. Each replicate
+    draws the points once for both, and the seeds of either side separately.
     """
-    top, bottom = numerator.double().numpy(), denominator.double().numpy()
-    common = np.isfinite(top).any(axis=0) & np.isfinite(bottom).any(axis=0)
-    if not common.any():
+    sides = []
+    for table in (numerator.double().numpy(), denominator.double().numpy()):
+        there = np.isfinite(table)
+        sides.append((np.where(there, table, 0.0), there.astype(float)))
+    (top, top_there), (bottom, bottom_there) = sides
+
+    def ratios(rows: np.ndarray, others: np.ndarray, points: np.ndarray) -> np.ndarray:
+        above = (points * (rows @ top) * (others @ bottom_there)).sum(axis=1)
+        below = (points * (rows @ top_there) * (others @ bottom)).sum(axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return above / below
+
+    once = [np.ones((1, size)) for size in (len(top), len(bottom), top.shape[1])]
+    ratio = float(ratios(once[0], once[1], once[2])[0])
+    if not np.isfinite(ratio):
         return None, None, None
-    top, bottom = top[:, common], bottom[:, common]
-    parts = [
-        (np.where(np.isfinite(table), table, 0.0), np.isfinite(table)) for table in (top, bottom)
-    ]
-    ratios = _replicated(*parts[0], seed) / _replicated(*parts[1], seed, other_seeds=True)
-    low, high = np.quantile(ratios[np.isfinite(ratios)], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    means = [filled.sum() / there.sum() for filled, there in parts]
-    return float(means[0] / means[1]), float(low), float(high)
+    replicates = ratios(
+        _draws(len(top), seed, 1), _draws(len(bottom), seed, 2), _draws(top.shape[1], seed, 0)
+    )
+    low, high = np.quantile(replicates[np.isfinite(replicates)], TAILS)
+    return ratio, float(low), float(high)
 
 
-def _replicated(
-    filled: np.ndarray, there: np.ndarray, seed: int, *, other_seeds: bool = False
-) -> np.ndarray:
-    """The means of bootstrap replicates, as products with how often each row and column fell.
+def _draws(count: int, seed: int, stream: int) -> np.ndarray:
+    """How often each of `count` things falls in each replicate."""
+    generator = np.random.default_rng([seed, stream])
+    return generator.multinomial(count, np.full(count, 1 / count), size=REPLICATES)
 
-    Two tables with the same seed share the draws of points; `other_seeds` tells whether their
-    rows are drawn anew.
+
+def share_with_interval(successes: Sequence[int], trials: int) -> tuple[float, float, float]:
+    """A share over several trainings with its 95 % interval.
+
+    The wider of two: the binomial one of all trials together, and Student's over the trainings,
+    whose shares may differ by more than chance.
+
+    Args:
+        successes: Of each training.
+        trials: The same number for each, on fresh images each time.
     """
-    seeds, points = filled.shape
-    for_points = np.random.default_rng([seed, 0])
-    for_seeds = np.random.default_rng([seed, 2 if other_seeds else 1])
-    columns = for_points.multinomial(points, np.full(points, 1 / points), size=REPLICATES)
-    rows = for_seeds.multinomial(seeds, np.full(seeds, 1 / seeds), size=REPLICATES)
-    totals = ((rows @ filled) * columns).sum(axis=1)
-    counts = ((rows @ there.astype(float)) * columns).sum(axis=1)
-    with np.errstate(invalid="ignore"):
-        return totals / counts
+    pooled = sum(successes), trials * len(successes)
+    low, high = binomial_interval(*pooled)
+    shares = np.array(successes) / trials
+    if len(shares) > 1:
+        spread = shares.std(ddof=1) / len(shares) ** 0.5
+        reach = float(student.ppf(TAILS[1], len(shares) - 1) * spread)
+        low, high = min(low, shares.mean() - reach), max(high, shares.mean() + reach)
+    return pooled[0] / pooled[1], max(0.0, float(low)), min(1.0, float(high))
 
 
 def binomial_interval(successes: int, trials: int) -> tuple[float, float]:
     """The 95 % interval of Clopper and Pearson for a share."""
-    tail = (1 - LEVEL) / 2
-    low = 0.0 if successes == 0 else beta.ppf(tail, successes, trials - successes + 1)
-    high = 1.0 if successes == trials else beta.ppf(1 - tail, successes + 1, trials - successes)
+    low, high = 0.0, 1.0
+    if successes > 0:
+        low = beta.ppf(TAILS[0], successes, trials - successes + 1)
+    if successes < trials:
+        high = beta.ppf(TAILS[1], successes + 1, trials - successes)
     return float(low), float(high)

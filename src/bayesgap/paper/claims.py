@@ -10,14 +10,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from bayesgap.evaluation.measure import HEADLINE_SUCCESS, l2_table
-from bayesgap.evaluation.statistics import binomial_interval, ratio_with_interval
+from bayesgap.evaluation.statistics import (
+    binomial_interval,
+    ratio_with_interval,
+    share_with_interval,
+)
 from bayesgap.paper.experiment import BAYES
+from bayesgap.paper.main_job import COST
 from bayesgap.paper.results import Results
 
 REPRODUCED, NOT_REPRODUCED, NOT_DECIDED = "reproduced", "not reproduced", "not decided"
 IMPERCEPTIBLE = 1.5  # mean L2 below which the paper calls a change almost indistinguishable
 RECOVERED = 0.8  # of the optimum's mean L2: at least that recovers it, less is brittle
 VAST_MAJORITY = 0.9  # of the pixels
+COMPARABLE_SUCCESS = 0.9  # of both attacks, where two are compared with each other
 ALIKE = (0.8, 1.25)  # ratio of two mean L2 that the paper calls similar
 
 
@@ -118,9 +124,10 @@ def definitions_agree(results: Results) -> Claim:
             numbers.append(
                 Number(
                     f"{task}/{variant}",
-                    record["share_within_5"],
-                    record["share_within_5_low"],
-                    record["share_within_5_high"],
+                    *_guarded(
+                        tuple(record[f"share_within_5{end}"] for end in ("", "_low", "_high")),
+                        record["success_rate"],
+                    ),
                     **{("at_most" if variant == "symmetric" else "at_least"): VAST_MAJORITY},
                 )
             )
@@ -181,8 +188,16 @@ def rbf_svm_recovers(results: Results) -> Claim:
         "RBF SVM robust",
         "An RBF SVM trained on the same images is almost as robust as the optimum.",
         "almost as robust as the optimal one on all tasks (appendix D.4.2)",
-        f"mean L2 at least {RECOVERED} of the optimum's on each symmetric task",
-        [_relative_l2(results, task, "rbf-svm", at_least=RECOVERED) for task in results.tasks],
+        f"accuracy on fresh samples at least 98 % and mean L2 at least {RECOVERED} of the "
+        "optimum's, on each symmetric task",
+        [
+            number
+            for task in results.tasks
+            for number in (
+                _accuracy(results, task, "rbf-svm", at_least=0.98),
+                _relative_l2(results, task, "rbf-svm", at_least=RECOVERED),
+            )
+        ],
     )
 
 
@@ -193,18 +208,21 @@ def wide_rbf_is_linear(results: Results) -> Claim:
         linear = results.measured[task, "symmetric", "linear-svm"].best
         table = l2_table(linear, results.points[task, "symmetric"]["y"])
         curve, l2 = results.gamma_curve(task, "symmetric")
-        for cost in dict.fromkeys(row["cost"] for row in curve):
-            rows = [k for k, row in enumerate(curve) if row["cost"] == cost]
-            smallest = min(rows, key=lambda k: curve[k]["gamma"])
-            ratio = ratio_with_interval(l2[smallest][None], table[:, : l2.shape[1]])
-            label = f"{task}, gamma {curve[smallest]['gamma']:g}, C {cost:g}"
-            numbers.append(Number(label, *ratio, at_least=ALIKE[0], at_most=ALIKE[1]))
+        place, row = min(
+            enumerate(curve), key=lambda item: abs(2 * item[1]["gamma"] * item[1]["cost"] - COST)
+        )
+        ratio = _guarded(
+            ratio_with_interval(l2[place][None], table[:, : l2.shape[1]]), row["success_rate"]
+        )
+        label = f"{task}, gamma {row['gamma']:g}, C {row['cost']:g}"
+        numbers.append(Number(label, *ratio, at_least=ALIKE[0], at_most=ALIKE[1]))
     return Claim(
         "wide RBF SVM linear",
-        "With too large a bandwidth (a small gamma) an RBF SVM performs like a linear SVM.",
+        "With too large a bandwidth (a small gamma) an RBF SVM performs like a linear SVM. (In the "
+        "limit it is the one with cost 2 · gamma · C: at C = 1, one that is regularised too much.)",
         "performs similarly (section 4)",
-        f"mean L2 at the smallest gamma between {ALIKE[0]} and {ALIKE[1]} of the linear SVM's, on "
-        "each symmetric task and for each C of the curves",
+        "mean L2 at the smallest gamma, with the C that makes 2 · gamma · C the linear SVM's cost, "
+        f"between {ALIKE[0]} and {ALIKE[1]} of the linear SVM's on each symmetric task",
         numbers,
     )
 
@@ -213,10 +231,13 @@ def attacks_succeed(results: Results) -> Claim:
     """Table 1: clean and adversarial accuracy add up."""
     numbers = []
     for task in results.tasks:
+        y = results.points[task, "symmetric"]["y"]
         for kind in (BAYES, "cnn", "linear-svm"):
-            record = results.headline(task, "symmetric", kind)
-            attacked = round(record["clean_accuracy"] * record["points"] * record["seeds"])
-            broken = attacked - record["unbroken"]
+            counts = [
+                (int((found.before == y).sum()), int(l2_table([found], y).isfinite().sum()))
+                for found in results.measured[task, "symmetric", kind].best
+            ]
+            attacked, broken = min(counts, key=lambda count: count[1] / count[0])
             numbers.append(
                 Number(
                     f"{task}, {kind}",
@@ -230,8 +251,8 @@ def attacks_succeed(results: Results) -> Claim:
         "Given any budget, an attack changes the decision at nearly every point of the optimum, "
         "the CNN and the linear SVM.",
         "clean and adversarial accuracy add up to 100 % (table 1)",
-        "success rate of the best attack at least 97 % on each symmetric task (with 200 points, "
-        "no interval can lie above 98.2 %)",
+        "success rate of the best attack at least 97 % on each symmetric task, for the training "
+        "seed where it is lowest (with 200 points, no interval can lie above 98.2 %)",
         numbers,
     )
 
@@ -263,14 +284,15 @@ def ld_grad_agrees_with_cw(results: Results) -> Claim:
         y = results.points[task, "symmetric"]["y"]
         cw = l2_table(outcomes["cw-l2"], y[: len(outcomes["cw-l2"][0].l2)])
         plain = l2_table(outcomes["ld-grad"], y)[:, : cw.shape[1]]
-        ratio = ratio_with_interval(plain, cw)
+        share = min(table.isfinite().double().mean().item() for table in (plain, cw))
+        ratio = _guarded(ratio_with_interval(plain, cw), share, at_least=COMPARABLE_SUCCESS)
         numbers.append(Number(task, *ratio, at_least=ALIKE[0], at_most=ALIKE[1]))
     return Claim(
         "LD-Grad agrees with CW-L2",
         "On the optimum, the simple gradient attack needs about the same perturbation as CW-L2.",
         "similar perturbation magnitudes (appendix C.2)",
         f"ratio of mean L2 between {ALIKE[0]} and {ALIKE[1]} where both succeed, on each "
-        "symmetric task",
+        f"symmetric task; each must succeed on at least {COMPARABLE_SUCCESS:.0%} of the points",
         numbers,
     )
 
@@ -290,25 +312,30 @@ CLAIMS: Iterable[Callable[[Results], Claim]] = (
 )
 
 
+Interval = tuple[float | None, float | None, float | None]
+
+
+def _guarded(
+    numbers: Interval, success: float | None, *, at_least: float = HEADLINE_SUCCESS
+) -> Interval:
+    """A mean over too few successes would be one over the easy points: it decides nothing."""
+    return numbers if success is not None and success >= at_least else (None, None, None)
+
+
 def _mean_l2(results: Results, task: str, variant: str, **range_: float) -> Number:
     record = results.headline(task, variant, BAYES)
-    return Number(
-        f"{task}, mean L2",
-        record["mean_l2"],
-        record["mean_l2_low"],
-        record["mean_l2_high"],
-        **range_,
-    )
+    numbers = record["mean_l2"], record["mean_l2_low"], record["mean_l2_high"]
+    return Number(f"{task}, mean L2", *_guarded(numbers, record["success_rate"]), **range_)
 
 
 def _accuracy(results: Results, task: str, kind: str, **range_: float) -> Number:
     record = results.headline(task, "symmetric", kind)
-    count, right = record["test_images"], record["test_correct"]
-    return Number(f"{task}, accuracy", right / count, *binomial_interval(right, count), **range_)
+    share = share_with_interval(record["test_correct"], record["test_images"])
+    return Number(f"{task}, accuracy", *share, **range_)
 
 
 def _relative_l2(results: Results, task: str, kind: str, **range_: float) -> Number:
-    ratio = results.relative_l2(task, "symmetric", kind)
-    if results.headline(task, "symmetric", kind)["success_rate"] < HEADLINE_SUCCESS:
-        ratio = None, None, None  # a mean over the easy points only would flatter
+    success = [results.headline(task, "symmetric", k)["success_rate"] for k in (kind, BAYES)]
+    lowest = None if None in success else min(success)
+    ratio = _guarded(results.relative_l2(task, "symmetric", kind), lowest)
     return Number(f"{task}, L2 / optimum's", *ratio, **range_)

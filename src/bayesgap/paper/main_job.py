@@ -1,13 +1,15 @@
 """The main job: the paper's experiment on its three MNIST tasks, symmetric and asymmetric.
 
 For each task and variant the optimum, CNNs, linear SVMs and RBF SVMs are attacked at the same
-points. Every kind has attacks that all its training seeds face, whose best is the headline, and
+points. Every kind has attacks that all its training seeds face, and
 checks on the first seed alone: foolbox's DDN, and CW-L2 at the paper's settings on some points.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import torch
 
 from bayesgap.classifiers.allconv import Training
 from bayesgap.evaluation.measure import Outcome, best_outcome, pixel_changes, summarise
@@ -45,8 +47,9 @@ class Scale:
         widths: Of the first convolution, in the order in which they are tried.
         accuracy: Validation accuracy at which a width suffices.
         gammas: Of the RBF kernel.
-        costs: The C of the curves over gamma; the first is the one that is used, and the only one
-            on asymmetric tasks.
+        costs: The C of the curves over gamma. The first is the one that is used, and the only one
+            on asymmetric tasks. As gamma → 0 an RBF SVM tends to the linear SVM with cost
+            2 · gamma · C (Keerthi and Lin, 2003); the second C makes that 1 at the smallest gamma.
         training: Of the CNNs.
     """
 
@@ -74,7 +77,7 @@ SCALES = {
         widths=(4,),
         accuracy=0.999,
         gammas=(0.001, 0.01, 0.1),
-        costs=(COST,),
+        costs=(COST, 500 * COST),
         training=Training(epochs=6),
     ),
     "default": Scale(
@@ -92,7 +95,7 @@ SCALES = {
         widths=(2, 4, 8),
         accuracy=0.999,
         gammas=(0.0001, 0.001, 0.01, 0.03, 0.1, 0.3),
-        costs=(COST, 100 * COST),
+        costs=(COST, 5_000 * COST),
         training=Training(epochs=8),
     ),
 }
@@ -253,25 +256,37 @@ def measure(job: TaskJob, kind: str, finished: Finished) -> Measured:
         for name, found in outcomes.items()
     ]
     headline = HEADLINE_ATTACKS[kind]
+    # The checks, which the first seed alone faces, may find a nearer success there too.
     best = [
-        best_outcome([outcomes[name][replicate] for name in headline])
+        best_outcome(
+            [outcomes[name][replicate] for name in headline]
+            + [found[0] for name, found in outcomes.items() if name not in headline][
+                : None if replicate == 0 else 0
+            ]
+        )
         for replicate in range(len(job.classifiers[kind]))
     ]
-    correct = (best[0].before == y) & best[0].l2.isfinite()
+    broken = [(found.before == y) & found.l2.isfinite() for found in best]
     record = {
         **about,
-        "attack": headline[0] if len(headline) == 1 else "best of " + ", ".join(headline),
+        "attack": "best of " + ", ".join(outcomes),
         **summarise(best, y),
         **_test_accuracy(job, kind, finished),
-        **pixel_changes(x[correct], best[0].images[correct]),
+        **pixel_changes(
+            torch.cat([x[chosen] for chosen in broken]),
+            torch.cat([f.images[c].double() for f, c in zip(best, broken, strict=True)]),
+        ),
     }
     return Measured(record, records, best, outcomes)
 
 
-def _test_accuracy(job: TaskJob, kind: str, finished: Finished) -> dict[str, int]:
-    """How many fresh samples were decided correctly, over all training seeds."""
+def _test_accuracy(job: TaskJob, kind: str, finished: Finished) -> dict[str, Any]:
+    """How many fresh samples each training seed's classifier decided correctly."""
     trained = [finished[stage].values for stage in job.classifiers[kind]]
-    return {f"test_{key}": sum(values[key] for values in trained) for key in ("images", "correct")}
+    return {
+        "test_images": trained[0]["images"],
+        "test_correct": [values["correct"] for values in trained],
+    }
 
 
 def subpopulations(

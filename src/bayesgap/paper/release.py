@@ -44,9 +44,17 @@ def release(digits: Sequence[int], folder: Path) -> dict[str, Any]:
         The new entry of the catalogue.
 
     Raises:
-        BayesgapError: the folder cannot be written to.
+        BayesgapError: fewer than two digits, or a folder that cannot be written to.
     """
+    if len(digits) < 2:
+        raise BayesgapError(f"A task needs 2 or more digits; got {list(digits)}.")
     name = "mnist-" + "-".join(str(digit) for digit in digits)
+    catalogue = read_catalogue(folder)
+    releases = catalogue.setdefault(name, [])
+    version = max((entry["version"] for entry in releases), default=0) + 1
+    path = folder / f"{name}.v{version}.safetensors"
+    if path.exists():
+        raise BayesgapError(f"{path} exists, but not in the catalogue: move it away first.")
     x, y = load_mnist(digits, split="train")
     floor, tried = _choose_floor(x, y, len(digits))
     fits = [_fit(x[y == label], floor) for label in range(len(digits))]
@@ -67,12 +75,6 @@ def release(digits: Sequence[int], folder: Path) -> dict[str, Any]:
         spread=principal_spread(x),
         facts=settings,
     )
-    catalogue = read_catalogue(folder)
-    releases = catalogue.setdefault(name, [])
-    version = max((entry["version"] for entry in releases), default=0) + 1
-    path = folder / f"{name}.v{version}.safetensors"
-    if path.exists():
-        raise BayesgapError(f"{path} exists, but not in the catalogue: move it away first.")
     task.save(path, dtype=torch.float32)
     entry = {
         "version": version,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
 from bayesgap.evaluation.measure import SMALL_CHANGE, Outcome, l2_table
@@ -210,7 +210,7 @@ def gallery(results: Results, task: str) -> Figure:
         return figure
 
 
-def _block(part: Figure, results: Results, task: str, variant: str, kind: str) -> None:
+def _block(part: SubFigure, results: Results, task: str, variant: str, kind: str) -> None:
     measured = results.measured[task, variant, kind]
     points = results.points[task, variant]
     shown = _shown(results, task, variant)

@@ -23,6 +23,8 @@ from bayesgap.progress import progress, silent
 from bayesgap.runs.stage import Stage, in_order
 from bayesgap.runs.store import Damaged, Result, Store
 
+_ONE_STAGE = threading.Lock()
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -102,15 +104,17 @@ def execute(stage: Stage, url: str, threads: int, quiet: bool, upstream: list[No
     inputs = {
         name: store.read(other.name, other.key(threads)) for name, other in stage.inputs.items()
     }
-    start = time.perf_counter()
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with threadpool_limits(threads), silent() if quiet else contextlib.nullcontext():
-            result = stage.function(**inputs, **stage.settings, seed=stage.seed)
-    finally:
-        torch.set_num_threads(before)
-    seconds = time.perf_counter() - start
+    # The number of threads is the process's: a worker of several threads takes stages in turn.
+    with _ONE_STAGE:
+        start = time.perf_counter()
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            with threadpool_limits(threads), silent() if quiet else contextlib.nullcontext():
+                result = stage.function(**inputs, **stage.settings, seed=stage.seed)
+        finally:
+            torch.set_num_threads(before)
+        seconds = time.perf_counter() - start
     store.write(stage.name, key, result, {**stage.describe(threads), "seconds": seconds})
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def digest(*parts: Any) -> str:
 
 
 def seed_of(*parts: Any) -> int:
-    """A seed of 63 bits that depends on all parts."""
+    """A seed that depends on all parts (of its 63 bits, torch's CPU generator uses the last 32)."""
     return int(digest(*parts), 16) % 2**63
 
 
@@ -105,6 +106,8 @@ def environment() -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": numpy.__version__,
         "scikit-learn": sklearn.__version__,
+        "scipy": version("scipy"),
+        "foolbox": version("foolbox"),
     }
 
 

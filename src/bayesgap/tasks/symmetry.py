@@ -29,8 +29,12 @@ def symmetric(task: Task, *, noise_std: float = NOISE_STD) -> Task:
         noise_std: The standard deviation of every pixel's noise (0.001 in the paper).
 
     Raises:
-        BayesgapError: a noise that is not positive.
+        BayesgapError: a noise that is not positive, or a task that has outliers already.
     """
+    if task.outliers is not None:
+        raise BayesgapError(
+            f"The task {task.name} has outliers already: make variants of the task without them."
+        )
     if not noise_std > 0:
         raise BayesgapError(f"The noise's standard deviation must be positive; got {noise_std}.")
     densities = [

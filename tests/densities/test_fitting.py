@@ -114,10 +114,7 @@ def test_images_that_only_rounding_tells_apart_are_no_error():
     torch.testing.assert_close(density.weights @ density.means, x.mean(dim=0))
 
 
-# BUG: numpy knows no bfloat16, and takes no tensor that requires a gradient: the first raises
-# TypeError, the second RuntimeError, in _count_distinct.
 @both_fits
-@pytest.mark.xfail(strict=True, raises=(TypeError, RuntimeError), reason="rows go through numpy")
 @pytest.mark.parametrize("change", [torch.Tensor.bfloat16, torch.Tensor.requires_grad_])
 def test_any_floating_point_images_can_be_fitted(fit, change):
     x = change(torch.rand(30, 4, generator=seeded(0)))

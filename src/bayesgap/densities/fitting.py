@@ -69,7 +69,7 @@ def check_images(x: Tensor, components: int, latent: int, noise_floor: float) ->
         raise BayesgapError(f"Images (n, …) are needed to fit a density; got {tuple(x.shape)}.")
     if not torch.is_floating_point(x):
         raise BayesgapError(f"Images must be floating-point, in [0, 1]; these are {x.dtype}.")
-    x = x.reshape(len(x), -1)
+    x = x.detach().reshape(len(x), -1)
     finite = torch.isfinite(x).all(dim=1)
     if not finite.all():
         bad = (~finite).nonzero().flatten().tolist()
@@ -109,7 +109,9 @@ def _count_distinct(x: Float[Tensor, "n d"]) -> int:
     """Distinct rows, by a hash of each; −0 is 0."""
     hashes: set[bytes] = set()
     for chunk in x.split(1024):
-        hashes.update(blake2b(row.tobytes()).digest() for row in (chunk.cpu() + 0.0).numpy())
+        hashes.update(
+            blake2b(row.tobytes()).digest() for row in (chunk.double().cpu() + 0.0).numpy()
+        )
     return len(hashes)
 
 

@@ -157,10 +157,10 @@ def tasks() -> None:
     console.print(
         "\nHeld-out nats: mean log-likelihood of real test digits under the fitted densities, "
         "before their noise is\nreplaced. Accuracies on real test digits: of the task's optimum, "
-        "and of classifiers trained on its samples.\nReal digits do not lie on an asymmetric task's "
-        "narrow components, so that its optimum leaves them to the two\nbroad outliers. Tasks are "
-        'loaded by name, bayesgap.load_task("mnist-0-6/symmetric"); …/fitted gives the\ndensities '
-        "as fitted.",
+        "and of classifiers trained on its samples.\nReal digits do not lie on an asymmetric "
+        "task's narrow components: its optimum leaves them to the two broad\noutliers. "
+        'Load a task by name, bayesgap.load_task("mnist-0-6/symmetric"); "…/fitted" gives the\n'
+        "densities as fitted.",
         highlight=False,
     )
 

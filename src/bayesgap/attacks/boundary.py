@@ -85,13 +85,15 @@ def nearest_crossing(
     gap = gaps(classifier, y)
     best, best_norm = x, torch.full_like(norms(x), torch.inf)
     for start in starts:
-        z = bisect(gap, x, start, FIRST_BISECTIONS)
-        z = _beyond(x, walk(classifier, x, y, z, steps))
-        with torch.no_grad():
-            reached = norms(z - x).masked_fill(gap(z) >= 0, torch.inf)
-        nearer = reached < best_norm
-        best = torch.where(by_image(nearer), z, best)
-        best_norm = torch.where(nearer, reached, best_norm)
+        crossing = bisect(gap, x, start, FIRST_BISECTIONS)
+        walked = walk(classifier, x, y, crossing, steps)
+        # Rounding may take the end back to the near side; then the start is not lost with it.
+        for z in (start, crossing, _beyond(x, walked)):
+            with torch.no_grad():
+                reached = norms(z - x).masked_fill(gap(z) >= 0, torch.inf)
+            nearer = reached < best_norm
+            best = torch.where(by_image(nearer), z, best)
+            best_norm = torch.where(nearer, reached, best_norm)
     return _beyond(x, bisect(gap, x, best))
 
 

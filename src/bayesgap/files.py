@@ -81,7 +81,8 @@ def load_tensors(path: str | Path, *, kind: str) -> tuple[dict[str, Tensor], dic
     try:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get("bayesgap", "null")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # Copied, since products round differently where memory is aligned differently.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         about = json.loads(header)
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise BayesgapError(f"{path} is damaged or not a safetensors file: {error}.") from error

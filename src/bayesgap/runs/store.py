@@ -107,7 +107,7 @@ class Store:
             raise Damaged(f"{self.folder(stage, key)} is missing")
         try:
             return Result(
-                load(self._bytes(stage, key, TENSORS, manifest)),
+                {n: t.clone() for n, t in load(self._bytes(stage, key, TENSORS, manifest)).items()},
                 json.loads(self._bytes(stage, key, VALUES, manifest)),
             )
         except (SafetensorError, ValueError) as error:

@@ -3,18 +3,20 @@
 The E-step scores a chunk of images against all components at once, the M-step's sums are
 products with the same chunk while it is still in cache, and nothing grows with the number of
 images but one log-likelihood each. Sums within a chunk are made in the fit's dtype, sums over
-chunks and the small solves in float64.
+chunks and the small solves in float64. Pixels that never vary, such as the corners of a digit's
+image, take no part: the maximum of their likelihood is known.
 
 The algorithm is that of Ghahramani and Hinton (1996), in other variables: with u = Lᵀz, where
 M = I + AᵀD⁻¹A = L Lᵀ, the posterior of u given x has mean W(x − mu), which scoring yields
 anyway, and covariance I.
 """
 
+import math
 import warnings
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
@@ -30,6 +32,7 @@ from bayesgap.densities.fitting import (
 from bayesgap.densities.mfa import Whitening, score, whiten
 from bayesgap.progress import progress
 
+NEGLIGIBLE = -80.0  # log of a responsibility below any rounding; exp is slow where it underflows
 EMPTY = 1.0  # a component that answers for less than one image is empty
 RESEEDINGS = 10  # after as many iterations with a re-seeding, empty components are dropped
 
@@ -59,7 +62,7 @@ def fit_em(
     tolerance: float = 1e-5,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
-    chunk: int = 1024,
+    chunk: int = 2048,
 ) -> Fit:
     """Fit a mixture of factor analyzers by EM from a k-means start.
 
@@ -85,17 +88,21 @@ def fit_em(
     check_schedule(max_iterations, chunk)
     x = check_images(x, components, latent, noise_floor)
     generator = torch.Generator().manual_seed(seed)
+    varying = varying_pixels(x, isotropic)
+    constant = x.shape[1] - len(varying)
+    constant_log_prob = -0.5 * constant * math.log(2 * math.pi * noise_floor)
     parameters = initialise(
         x, components, latent, isotropic=isotropic, noise_floor=noise_floor, seed=seed
-    )
+    ).at(varying)
+    workspace = torch.empty(2, min(chunk, len(x)), len(varying), dtype=dtype, device=device)
     history: list[float] = []
     reseeded: list[int] = []
     dropped: list[int] = []
     converged = False
     with progress("fitting by EM", max_iterations) as advance:
         for iteration in range(max_iterations):
-            statistics, whitening = expectation(x, parameters, dtype, device, chunk)
-            history.append(statistics.log_likelihoods.mean().item())
+            statistics, whitening = expectation(x, varying, parameters, workspace)
+            history.append(statistics.log_likelihoods.mean().item() + constant_log_prob)
             advance(note=f"log-likelihood {history[-1]:.3f}")
             if len(history) > 1 and iteration - 1 not in {*reseeded, *dropped}:
                 converged = history[-1] - history[-2] <= tolerance * abs(history[-1])
@@ -112,7 +119,12 @@ def fit_em(
                 reseeded.append(iteration)
                 worst = statistics.log_likelihoods.argsort()[: int(empty.sum())]
                 parameters = _with_new(
-                    parameters, x[worst.to(x.device)], x, isotropic, noise_floor, generator
+                    parameters,
+                    x[worst.to(x.device)][:, varying],
+                    x.var(dim=0, correction=0)[varying].double().cpu(),
+                    isotropic,
+                    noise_floor,
+                    generator,
                 )
     if not converged:
         warnings.warn(
@@ -128,45 +140,50 @@ def fit_em(
             ConvergenceWarning,
             stacklevel=2,
         )
+    parameters = _with_constant(parameters, x[0], varying, noise_floor)
     return Fit(parameters.density(), history, reseeded, dropped, converged)
 
 
 def expectation(
-    x: Float[Tensor, "n d"],
+    x: Float[Tensor, "n pixels"],
+    varying: Int[Tensor, " d"],
     parameters: Parameters,
-    dtype: torch.dtype,
-    device: str | torch.device,
-    chunk: int,
+    workspace: Float[Tensor, "2 chunk d"],
 ) -> tuple[Statistics, Whitening]:
-    """The E-step: responsibilities of all components for all images, summed up chunk by chunk."""
+    """The E-step: responsibilities of all components for all images, summed up chunk by chunk.
+
+    Of each image the pixels `varying` are seen; the parameters are theirs. The workspace says
+    how many images a chunk has, and where and in which dtype the products run. It outlives the
+    call because the page faults of a new one would cost as much as a product.
+    """
     exact = whiten(parameters.means, parameters.factors, parameters.noise)
-    whitening = Whitening(*(tensor.to(device, dtype) for tensor in exact))
-    log_weights = parameters.weights.log().to(device, dtype)
+    whitening = Whitening(*(tensor.to(workspace) for tensor in exact))
+    log_weights = parameters.weights.log().to(workspace)[:, None]
     components, latent = whitening.shifts.shape[0], whitening.shifts.shape[1] - 1
-    dimension = x.shape[1]
+    dimension = len(varying)
     outer = torch.zeros(components, latent + 1, latent + 1, dtype=torch.float64)
     cross = torch.zeros(components * (latent + 1), dimension, dtype=torch.float64)
     square = torch.zeros(components, dimension, dtype=torch.float64)
     log_likelihoods = []
-    # The two largest arrays are allocated once: their page faults would cost as much as a product.
-    buffers = torch.empty(2, min(chunk, len(x)), dimension, dtype=dtype, device=device)
-    for images in x.split(chunk):
-        centred, squared = buffers[:, : len(images)]
-        torch.sub(images.to(device, dtype), whitening.centre, out=centred)
+    for images in x.split(workspace.shape[1]):
+        centred, squared = workspace[:, : len(images)]
+        if dimension < images.shape[1]:
+            images = images.index_select(1, varying)
+        torch.sub(images.to(workspace), whitening.centre, out=centred)
         torch.mul(centred, centred, out=squared)
         log_prob, u = score(centred, squared, whitening)
         joint = log_prob + log_weights
-        peak = joint.amax(dim=1, keepdim=True)
-        responsibilities = (joint - peak).exp_()
-        total = responsibilities.sum(dim=1, keepdim=True)
+        peak = joint.amax(dim=0)
+        responsibilities = (joint - peak).clamp_(min=NEGLIGIBLE).exp_()
+        total = responsibilities.sum(dim=0)
         responsibilities /= total
         # ũ carries a 1, so that its products with r give the counts and the plain sums too.
-        u[:, :, -1] = 1
-        weighted = u * responsibilities[:, :, None]
-        outer += (weighted.permute(1, 2, 0) @ u.permute(1, 0, 2)).cpu()
-        cross += (weighted.flatten(1).mT @ centred).cpu()
-        square += (responsibilities.mT @ squared).cpu()
-        log_likelihoods.append((peak + total.log()).flatten().double().cpu())
+        u[:, -1] = 1
+        weighted = u * responsibilities[:, None]
+        outer += (weighted @ u.mT).cpu()
+        cross += (weighted.flatten(0, 1) @ centred).cpu()
+        square += (responsibilities @ squared).cpu()
+        log_likelihoods.append((peak + total.log()).double().cpu())
     counts = outer[:, -1, -1].clone()
     outer[:, :latent, :latent] += counts[:, None, None] * torch.eye(latent, dtype=torch.float64)
     cross = cross.reshape(components, latent + 1, dimension)
@@ -201,19 +218,40 @@ def _without(
     return kept, Whitening(whitening.centre, *(tensor[~empty] for tensor in whitening[1:]))
 
 
+def varying_pixels(x: Float[Tensor, "n pixels"], isotropic: bool) -> Int[Tensor, " d"]:
+    """The pixels that a fit has to see: with a D of their own, those with two values or more."""
+    varies = x.amax(dim=0) != x.amin(dim=0)
+    if isotropic or not varies.any():
+        varies[:] = True
+    return varies.nonzero().flatten()
+
+
+def _with_constant(
+    parameters: Parameters, image: Float[Tensor, " pixels"], varying: Tensor, noise_floor: float
+) -> Parameters:
+    """Put back the pixels that never vary, at their likelihood's maximum: A = 0, D at its floor."""
+    components, latent, pixels = len(parameters.weights), parameters.factors.shape[2], len(image)
+    means = image.double().cpu().repeat(components, 1)
+    factors = torch.zeros(components, pixels, latent, dtype=torch.float64)
+    noise = torch.full((components, pixels), noise_floor, dtype=torch.float64)
+    varying = varying.cpu()
+    means[:, varying], factors[:, varying] = parameters.means, parameters.factors
+    noise[:, varying] = parameters.noise
+    return Parameters(parameters.weights, means, factors, noise)
+
+
 def _with_new(
     parameters: Parameters,
     images: Float[Tensor, "e d"],
-    x: Float[Tensor, "n d"],
+    variance: Float[Tensor, " d"],
     isotropic: bool,
     noise_floor: float,
     generator: torch.Generator,
 ) -> Parameters:
-    """Add a broad component around each of the worst explained images, at an average weight."""
+    """Add a broad component around each of the images, at an average weight."""
     old = len(parameters.weights)
     new, dimension = images.shape
     latent = parameters.factors.shape[2]
-    variance = x.double().var(dim=0, correction=0).cpu().clamp(min=noise_floor)
     if isotropic:
         variance = variance.mean().expand_as(variance)
     factors = torch.randn(new, dimension, latent, generator=generator, dtype=torch.float64)
@@ -222,5 +260,5 @@ def _with_new(
         torch.cat([parameters.weights * (1 - new * share), torch.full((new,), share).double()]),
         torch.cat([parameters.means, images.double().cpu()]),
         torch.cat([parameters.factors, SMALLEST_FACTOR * noise_floor**0.5 * factors]),
-        torch.cat([parameters.noise, variance.expand(new, dimension)]),
+        torch.cat([parameters.noise, variance.clamp(min=noise_floor).expand(new, dimension)]),
     )

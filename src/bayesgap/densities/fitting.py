@@ -30,6 +30,13 @@ class Parameters:
     factors: Float[Tensor, "K d l"]
     noise: Float[Tensor, "K d"]
 
+    def at(self, pixels: Int[Tensor, " kept"]) -> "Parameters":
+        """The parameters of some of the pixels."""
+        pixels = pixels.cpu()
+        return Parameters(
+            self.weights, self.means[:, pixels], self.factors[:, pixels], self.noise[:, pixels]
+        )
+
     def density(self) -> MixtureOfFactorAnalyzers:
         """The mixture with these parameters, on the CPU."""
         return MixtureOfFactorAnalyzers(

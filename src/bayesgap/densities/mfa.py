@@ -73,8 +73,11 @@ def whiten(
 
 def score(
     centred: Float[Tensor, "n d"], squared: Float[Tensor, "n d"], whitening: Whitening
-) -> tuple[Float[Tensor, "n K"], Float[Tensor, "n K w"]]:
+) -> tuple[Float[Tensor, "K n"], Float[Tensor, "K w n"]]:
     """Log-density of every component at every point, by two matrix products.
+
+    Points run along the last axis of what is returned, so that what is done to a component's
+    few projections of many points is done to long contiguous rows.
 
     Args:
         centred: The points x less `whitening.centre`.
@@ -86,11 +89,11 @@ def score(
     """
     components, width = whitening.shifts.shape
     projected = torch.addmm(
-        whitening.shifts.flatten(), centred, whitening.projections.flatten(0, 1).mT
-    ).reshape(-1, components, width)
-    explained = projected[:, :, :-1].square().sum(dim=2)
-    spread = squared @ whitening.inverse_noise.mT
-    return projected[:, :, -1] + 0.5 * (explained - spread), projected
+        whitening.shifts.flatten()[:, None], whitening.projections.flatten(0, 1), centred.mT
+    ).reshape(components, width, -1)
+    explained = projected[:, :-1].square().sum(dim=1)
+    spread = whitening.inverse_noise @ squared.mT
+    return projected[:, -1] + 0.5 * (explained - spread), projected
 
 
 class MixtureOfFactorAnalyzers(nn.Module):
@@ -191,7 +194,7 @@ class MixtureOfFactorAnalyzers(nn.Module):
         scores, log_weights = [], self.log_weights
         for chunk in x.split(rows):
             centred = chunk - whitening.centre
-            scores.append(log_weights + score(centred, centred.square(), whitening)[0])
+            scores.append(log_weights + score(centred, centred.square(), whitening)[0].mT)
         return torch.cat(scores)
 
     def log_prob(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:

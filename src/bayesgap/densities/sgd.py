@@ -100,7 +100,7 @@ def fit_sgd(
                 whitening = whiten(means, factors, noise())
                 centred = x[rows.to(x.device)].to(device, dtype) - whitening.centre
                 log_prob, _ = score(centred, centred.square(), whitening)
-                evidence = (log_prob + logits.log_softmax(dim=0)).logsumexp(dim=1)
+                evidence = (log_prob.mT + logits.log_softmax(dim=0)).logsumexp(dim=1)
                 total += evidence.detach().double().sum().item()
                 optimiser.zero_grad()
                 (-evidence.mean()).backward()

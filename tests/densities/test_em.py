@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA, FactorAnalysis
 from sklearn.exceptions import ConvergenceWarning
 
 from bayesgap.densities import em
-from bayesgap.densities.em import expectation, fit_em, maximisation
+from bayesgap.densities.em import expectation, fit_em, maximisation, varying_pixels
 from bayesgap.densities.fitting import QUANTISATION_VARIANCE, Parameters, initialise
 from bayesgap.images.mnist import load_mnist
 from strategies import (

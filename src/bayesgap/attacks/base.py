@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from bayesgap.classifiers.module import decisions, logits, outputs, placed
+from bayesgap.classifiers.module import decisions, evaluating, logits, outputs, placed
 from bayesgap.errors import BayesgapError
 from bayesgap.progress import progress
 
@@ -57,15 +57,23 @@ class Attack(ABC):
                 at distance 0.
 
         Raises:
-            BayesgapError: shapes that do not fit, images with NaN, labels that are no classes.
+            BayesgapError: shapes that do not fit, images with NaN, labels that are no classes, a
+                classifier that is none or that computes in half precision.
         """
         check(x, y)
-        x, y = placed(classifier, x), y.long()
-        classifier.eval()
-        if int(y.max()) >= (classes := logits(classifier, x[:1]).shape[1]):
-            raise BayesgapError(f"Labels must lie in 0 to {classes - 1}; got {int(y.max())}.")
         found = []
-        with progress(f"{self.name} on {len(x)} images", len(x)) as advance:
+        with (
+            evaluating(classifier),
+            progress(f"{self.name} on {len(x)} images", len(x)) as advance,
+        ):
+            x, y = placed(classifier, x), y.long()
+            if x.dtype not in (torch.float32, torch.float64):
+                raise BayesgapError(
+                    f"This classifier computes in {x.dtype}, too coarse for smallest "
+                    "perturbations: attack classifier.float()."
+                )
+            if int(y.max()) >= (classes := logits(classifier, x[:1]).shape[1]):
+                raise BayesgapError(f"Labels must lie in 0 to {classes - 1}; got {int(y.max())}.")
             for images, labels in zip(x.split(CHUNK), y.split(CHUNK), strict=True):
                 perturbed = self._perturb(classifier, images, labels)
                 found.append(verified(classifier, images, labels, perturbed))
@@ -85,6 +93,12 @@ class Attack(ABC):
         images = x.clone()
         if len(rows):
             found = self.run(classifier, x[rows], y.to(x.device)[rows])
+            given = tuple(found.shape) if isinstance(found, Tensor) else f"a {type(found).__name__}"
+            if given != tuple(x[rows].shape):
+                raise BayesgapError(
+                    f"The attack {self.name} must return images of shape {tuple(x[rows].shape)}; "
+                    f"it returned {given}."
+                )
             images[rows] = found.detach().to(x)
         return images
 
@@ -100,6 +114,9 @@ class Attack(ABC):
 
 def check(x: Tensor, y: Tensor) -> None:
     """Refuse what no attack can work on: shapes, NaN, labels that are not integers ≥ 0."""
+    for what, given in (("Images", x), ("Labels", y)):
+        if not isinstance(given, Tensor):
+            raise BayesgapError(f"{what} must be a torch tensor; got a {type(given).__name__}.")
     if x.ndim != 4 or len(x) == 0:
         raise BayesgapError(f"An attack needs images (n, C, H, W); got shape {tuple(x.shape)}.")
     broken = ~torch.isfinite(x).flatten(1).all(dim=1)

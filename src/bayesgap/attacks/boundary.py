@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from bayesgap.attacks.base import Attack
 from bayesgap.classifiers.module import decisions, margin, placed
+from bayesgap.errors import BayesgapError
 
 BISECTIONS = 40  # of the way from an image to its end: 1e-12 of its length
 FIRST_BISECTIONS = 12  # enough where a walk follows
@@ -23,6 +24,11 @@ SMALLEST_GAIN = 1e-5  # as is one that gets shorter by less than this share
 SAFETY = 32  # roundings of the image's own size that a perturbation is lengthened by at the end
 TINY = 1e-30  # keeps vanished gradients from dividing by 0, in float32 too
 
+
+NO_GRADIENT = (
+    "This attack follows gradients, and the classifier's logits have none with respect to the "
+    "images: it detaches them, or computes outside torch."
+)
 
 Gap = Callable[[Tensor], Tensor]  # of images: positive where the decision is still the old one
 
@@ -40,10 +46,16 @@ def by_image(values: Tensor) -> Tensor:
 def value_and_gradient(
     function: Gap, x: Float[Tensor, "n C H W"]
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n C H W"]]:
-    """The function's value at each image and its gradient in that image."""
+    """The function's value at each image and its gradient in that image.
+
+    Raises:
+        BayesgapError: it has no gradient.
+    """
     with torch.enable_grad():
         z = x.detach().requires_grad_()
         value = function(z)
+        if not value.requires_grad:
+            raise BayesgapError(NO_GRADIENT)
         (gradient,) = torch.autograd.grad(value.sum(), z)
     return value.detach(), gradient
 
@@ -58,7 +70,8 @@ def bisect(
 ) -> Float[Tensor, "n C H W"]:
     """On the segment from x to z, the boundary's far side within 2^-steps of its length.
 
-    z stays as it is where its gap is not negative.
+    z must lie on the far side. Where it does not, z or a point of negative gap in between comes
+    back.
     """
     low = torch.zeros_like(norms(x))
     high = torch.ones_like(low)
@@ -94,7 +107,9 @@ def nearest_crossing(
             nearer = reached < best_norm
             best = torch.where(by_image(nearer), z, best)
             best_norm = torch.where(nearer, reached, best_norm)
-    return _beyond(x, bisect(gap, x, best))
+    end = _beyond(x, bisect(gap, x, best))
+    with torch.no_grad():
+        return torch.where(by_image(gap(end) < 0), end, best)
 
 
 def _beyond(x: Float[Tensor, "n C H W"], z: Float[Tensor, "n C H W"]) -> Float[Tensor, "n C H W"]:

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bayesgap.attacks.base import Attack
+from bayesgap.attacks.boundary import value_and_gradient
 from bayesgap.errors import BayesgapError
 from bayesgap.tasks.bayes import BayesClassifier
 
@@ -20,7 +21,7 @@ BOUNDS_MARGIN = 10.0  # pixel units beyond the smallest and largest value of the
 
 
 class Foolbox(Attack):
-    """Any of foolbox's L2 minimisation attacks, by the name of its class."""
+    """Any of foolbox's minimisation attacks that minimise L2, by the name of its class."""
 
     def __init__(
         self,
@@ -42,7 +43,8 @@ class Foolbox(Attack):
             **settings: The class's own.
 
         Raises:
-            BayesgapError: foolbox has no such minimisation attack, or not with these settings.
+            BayesgapError: foolbox has no such minimisation attack, not with these settings, or
+                it minimises another norm.
         """
         kind = getattr(foolbox.attacks, attack, None)
         if not (
@@ -53,6 +55,8 @@ class Foolbox(Attack):
             self.attack = kind(**settings)
         except TypeError as error:
             raise BayesgapError(f"foolbox's {attack} cannot be set up: {error}.") from error
+        if self.attack.distance != foolbox.distances.l2:
+            raise BayesgapError(f"foolbox's {attack} minimises {self.attack.distance}, not L2.")
         self.name = name
         self.bayes_logit_scale = bayes_logit_scale
         self.bounds_margin = bounds_margin
@@ -60,7 +64,12 @@ class Foolbox(Attack):
     def run(
         self, classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]
     ) -> Float[Tensor, "n C H W"]:
-        """Run it without a limit on the perturbation."""
+        """Run it without a limit on the perturbation.
+
+        Raises:
+            BayesgapError: the classifier has no gradient.
+        """
+        value_and_gradient(lambda image: classifier(image).sum(dim=1), x[:1])
         bounds = (x.min().item() - self.bounds_margin, x.max().item() + self.bounds_margin)
         scale = self.bayes_logit_scale if isinstance(classifier, BayesClassifier) else 1.0
         scaled = _Scaled(classifier, scale).eval()

@@ -12,26 +12,31 @@ from bayesgap.attacks.library import cw_l2, ddn
 from bayesgap.attacks.linear import LinearClosedForm
 from bayesgap.errors import BayesgapError
 
-PRESETS: dict[str, Callable[[Float[Tensor, "m C H W"]], Attack]] = {
-    "ld-grad": lambda pool: LDGrad(),
-    "ld-grad-tight": lambda pool: TightLDGrad(),
-    "closed-form": lambda pool: LinearClosedForm(),
-    "ddn": lambda pool: ddn(),
-    "cw-l2": lambda pool: cw_l2(),
-    "boundary-walk": lambda pool: BoundaryWalk(pool, attacks=[ddn()]),
+WITHOUT_POOL: dict[str, Callable[[], Attack]] = {
+    "ld-grad": LDGrad,
+    "ld-grad-tight": TightLDGrad,
+    "closed-form": LinearClosedForm,
+    "ddn": ddn,
+    "cw-l2": cw_l2,
 }
+BOUNDARY_WALK = "boundary-walk"
+PRESETS = (*WITHOUT_POOL, BOUNDARY_WALK)
 
 
-def named_attack(name: str, *, pool: Float[Tensor, "m C H W"]) -> Attack:
+def named_attack(name: str, *, pool: Float[Tensor, "m C H W"] | None = None) -> Attack:
     """The attack of that name.
 
     Args:
         name: One of `PRESETS`.
-        pool: Samples from which a boundary walk starts.
+        pool: Samples from which "boundary-walk" starts; the others need none.
 
     Raises:
-        BayesgapError: no such name.
+        BayesgapError: no such name, or a boundary walk without a pool.
     """
-    if name not in PRESETS:
+    if name in WITHOUT_POOL:
+        return WITHOUT_POOL[name]()
+    if name != BOUNDARY_WALK:
         raise BayesgapError(f"There is no attack {name!r}. Known are {', '.join(PRESETS)}.")
-    return PRESETS[name](pool)
+    if pool is None:
+        raise BayesgapError(f"A {name} starts from samples: give some of the task's as pool.")
+    return BoundaryWalk(pool, attacks=[ddn()])

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from bayesgap.classifiers.module import check_labels
+from bayesgap.errors import BayesgapError
 from bayesgap.progress import progress
 
 SLOPE = 0.2  # of every leaky ReLU
@@ -42,7 +44,8 @@ class AllConvolutional(nn.Module):
             layers.append(nn.AvgPool2d(2))
             channels = width << (scale + 1)
         layers += _convolution(channels, classes, generator)
-        self.layers = nn.Sequential(*layers)
+        # Convolutions on the CPU are about twice as fast with the channels of a pixel together.
+        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
 
     def forward(self, x: Float[Tensor, "n C H W"]) -> Float[Tensor, "n classes"]:
         """Logits."""
@@ -86,7 +89,13 @@ def train_allconv(
 
     Returns:
         The network, and the mean training loss of each epoch in nats.
+
+    Raises:
+        BayesgapError: no images, labels that are no classes, or no filters.
     """
+    check_labels(y, classes)
+    if width < 1:
+        raise BayesgapError(f"A CNN needs a width of 1 or more; got {width}.")
     training = training or Training()
     generator = torch.Generator().manual_seed(seed)
     network = AllConvolutional(x.shape[1:], classes, width, generator=generator)

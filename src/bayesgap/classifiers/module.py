@@ -1,10 +1,13 @@
 """What every classifier is to this package: a `torch.nn.Module` from images to logits.
 
-Whoever calls one casts images to the dtype and device where the classifier's tensors lie, and
-takes them in chunks; these are the only places that do so.
+Whoever calls one casts images to the dtype and device where the classifier's tensors lie, takes
+them in chunks, and finds out whether it is a classifier at all; these are the only places that
+do so.
 """
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +18,15 @@ from bayesgap.errors import BayesgapError
 CHUNK = 256  # images at a time
 
 
+def check_labels(y: Int[Tensor, " n"], classes: int) -> None:
+    """Refuse to train with no images, or with labels that are no classes."""
+    if not len(y):
+        raise BayesgapError("Training needs images; there are none.")
+    wrong = y[(y < 0) | (y >= classes)]
+    if len(wrong):
+        raise BayesgapError(f"Labels must lie in 0 to {classes - 1}; got {wrong[0].item()}.")
+
+
 def placed(classifier: nn.Module, x: Float[Tensor, "n *image"]) -> Float[Tensor, "n *image"]:
     """The images in the classifier's dtype, on its device."""
     for tensor in itertools.chain(classifier.parameters(), classifier.buffers()):
@@ -23,22 +35,56 @@ def placed(classifier: nn.Module, x: Float[Tensor, "n *image"]) -> Float[Tensor,
     return x.float()
 
 
+@contextmanager
+def evaluating(classifier: nn.Module) -> Iterator[None]:
+    """Puts a classifier into evaluation mode, and its modules back into their own afterwards.
+
+    Raises:
+        BayesgapError: it is no module.
+    """
+    if not isinstance(classifier, nn.Module):
+        raise BayesgapError(
+            "A classifier is a torch.nn.Module from images to logits; this is a "
+            f"{type(classifier).__name__}."
+        )
+    modes = [(module, module.training) for module in classifier.modules()]
+    classifier.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
 def outputs(classifier: nn.Module, x: Float[Tensor, "n *image"]) -> Float[Tensor, "n classes"]:
     """What the classifier says of each image, finite or not, without gradients, on the CPU.
 
     Raises:
-        BayesgapError: the classifier's output is not one row of logits an image.
+        BayesgapError: the classifier cannot take the images, or its output is not one row of
+            logits an image.
     """
+    kind = type(classifier).__name__
     rows = []
     for chunk in x.split(CHUNK):
-        with torch.no_grad():
-            out = classifier(placed(classifier, chunk)).cpu()
-        if out.ndim != 2 or len(out) != len(chunk) or out.shape[1] < 2:
+        shape = tuple(chunk.shape)
+        try:
+            with torch.no_grad():
+                out = classifier(placed(classifier, chunk))
+        except (RuntimeError, ValueError) as error:  # what torch raises where shapes do not fit
+            reason = str(error).partition("\n")[0]
+            raise BayesgapError(f"This {kind} failed on images of {shape}: {reason}") from error
+        given = tuple(out.shape) if isinstance(out, Tensor) else f"a {type(out).__name__}"
+        if not (
+            isinstance(out, Tensor)
+            and out.ndim == 2
+            and len(out) == len(chunk)
+            and out.shape[1] >= 2
+        ):
             raise BayesgapError(
-                f"A classifier must turn images (n, C, H, W) into logits (n, classes); this "
-                f"{type(classifier).__name__} turned {tuple(chunk.shape)} into {tuple(out.shape)}."
+                f"A classifier must turn images (n, C, H, W) into logits (n, classes); this {kind} "
+                f"turned {shape} into {given}."
             )
-        rows.append(out)
+        rows.append(out.cpu())
     return torch.cat(rows)
 
 

@@ -32,8 +32,17 @@ def from_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> 
     """What `to_tensors` gave, as a classifier again, in evaluation mode.
 
     Raises:
-        BayesgapError: metadata of no known kind.
+        BayesgapError: metadata of no known kind, or something is missing or does not fit.
     """
+    try:
+        return _rebuilt(tensors, metadata)
+    except KeyError as error:
+        raise BayesgapError(f"The stored classifier lacks {error}.") from error
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise BayesgapError(f"The stored classifier is damaged: {error}.") from error
+
+
+def _rebuilt(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> nn.Module:
     kind = metadata.get("kind")
     if kind == "cnn":
         network = AllConvolutional(

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from sklearn.svm import SVC, LinearSVC
 from torch import Tensor, nn
 
+from bayesgap.classifiers.module import check_labels
 from bayesgap.errors import BayesgapError
 
 CHUNK_BYTES = 64 * 2**20  # of the kernel between a chunk of images and the support vectors
@@ -30,9 +31,7 @@ def _targets(y: Int[Tensor, " n"], classes: int) -> list[np.ndarray]:
     Raises:
         BayesgapError: a class without images, or a label that is no class.
     """
-    if int(y.min()) < 0 or int(y.max()) >= classes:
-        wrong = int(y.max()) if int(y.max()) >= classes else int(y.min())
-        raise BayesgapError(f"Labels must lie in 0 to {classes - 1}; got {wrong}.")
+    check_labels(y, classes)
     missing = sorted(set(range(classes)) - set(y.tolist()))
     if missing:
         raise BayesgapError(f"An SVM needs images of every class; none of class {missing[0]}.")
@@ -49,8 +48,8 @@ class LinearSVM(nn.Module):
     def __init__(self, weight: Float[Tensor, "f d"], bias: Float[Tensor, " f"]):
         """Hold the fitted functions: one for two classes, else one a class."""
         super().__init__()
-        self.register_buffer("weight", weight.double())
-        self.register_buffer("bias", bias.double())
+        self.register_buffer("weight", weight.to(torch.float64, copy=True))
+        self.register_buffer("bias", bias.to(torch.float64, copy=True))
 
     def forward(self, x: Float[Tensor, "n C H W"]) -> Float[Tensor, "n classes"]:
         """Logits."""
@@ -110,9 +109,9 @@ class RBFSVM(nn.Module):
             gamma: In 1 / squared pixel units (appendix B.5: 1 / (2 sigma²)).
         """
         super().__init__()
-        self.register_buffer("support", support.double())
-        self.register_buffer("coefficients", coefficients.double())
-        self.register_buffer("bias", bias.double())
+        self.register_buffer("support", support.to(torch.float64, copy=True))
+        self.register_buffer("coefficients", coefficients.to(torch.float64, copy=True))
+        self.register_buffer("bias", bias.to(torch.float64, copy=True))
         self.gamma = gamma
 
     def forward(self, x: Float[Tensor, "n C H W"]) -> Float[Tensor, "n classes"]:

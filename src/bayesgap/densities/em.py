@@ -85,7 +85,7 @@ def fit_em(
     Raises:
         BayesgapError: images or settings that no density can be fitted to.
     """
-    check_schedule(max_iterations, chunk)
+    check_schedule(max_iterations, chunk, dtype, device)
     x = check_images(x, components, latent, noise_floor)
     generator = torch.Generator().manual_seed(seed)
     varying = varying_pixels(x, isotropic)

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 
 import torch
@@ -59,7 +59,7 @@ class Fit:
     """
 
     density: MixtureOfFactorAnalyzers
-    log_likelihoods: list[float]
+    log_likelihoods: list[float] = field(repr=False)
     reseeded: list[int]
     dropped: list[int]
     converged: bool
@@ -72,6 +72,8 @@ def check_images(x: Tensor, components: int, latent: int, noise_floor: float) ->
         BayesgapError: values that are not finite, fewer distinct images than components, or
             settings out of range.
     """
+    if not isinstance(x, Tensor):
+        raise BayesgapError(f"Images must be a torch tensor; got a {type(x).__name__}.")
     if x.ndim < 2 or 0 in x.shape:
         raise BayesgapError(f"Images (n, …) are needed to fit a density; got {tuple(x.shape)}.")
     if not torch.is_floating_point(x):
@@ -99,12 +101,20 @@ def check_images(x: Tensor, components: int, latent: int, noise_floor: float) ->
     return x
 
 
-def check_schedule(max_iterations: int, chunk: int) -> None:
-    """Refuse a fit without iterations or without images at a time.
+def check_schedule(
+    max_iterations: int, chunk: int, dtype: torch.dtype, device: str | torch.device
+) -> None:
+    """Refuse a fit without iterations or images at a time, or that cannot be computed as asked.
 
     Raises:
-        BayesgapError: either is below 1.
+        BayesgapError: a number below 1, a dtype too coarse, or a device that is not there.
     """
+    if dtype not in (torch.float32, torch.float64):
+        raise BayesgapError(f"A density is fitted in torch.float32 or torch.float64; got {dtype}.")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter where torch is built without CUDA
+        raise BayesgapError(f"There is no device {str(device)!r} here: {error}") from error
     if max_iterations < 1 or chunk < 1:
         raise BayesgapError(
             "A fit needs at least 1 iteration and 1 image at a time; "

@@ -216,7 +216,11 @@ class MixtureOfFactorAnalyzers(nn.Module):
         Args:
             n: How many.
             generator: The only source of randomness; advances.
+
+        Raises:
+            BayesgapError: n is no number of points.
         """
+        check_count(n)
         device, dtype = generator.device, self.means.dtype
         # torch refuses to draw none; one is drawn and left out.
         component = torch.multinomial(
@@ -269,6 +273,12 @@ class MixtureOfFactorAnalyzers(nn.Module):
     def extra_repr(self) -> str:
         """K, d and l."""
         return f"components={self.components}, dimension={self.dimension}, latent={self.latent}"
+
+
+def check_count(n: int) -> None:
+    """Refuse a number of samples that is no integer, or negative."""
+    if not isinstance(n, int) or n < 0:
+        raise BayesgapError(f"The number of samples must be an integer, 0 or more; got {n!r}.")
 
 
 def _derive_after_loading(density: nn.Module, _: object) -> None:

@@ -62,7 +62,7 @@ def fit_sgd(
     Raises:
         BayesgapError: images or settings that no density can be fitted to.
     """
-    check_schedule(max_iterations, chunk)
+    check_schedule(max_iterations, chunk, dtype, device)
     x = check_images(x, components, latent, noise_floor)
     generator = torch.Generator().manual_seed(seed)
     start = initialise(

@@ -1,7 +1,7 @@
 """Anyone's classifier, attacked on a task's samples and put into numbers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch import nn
 
 from bayesgap.attacks.base import Attack
 from bayesgap.attacks.named import named_attack
-from bayesgap.classifiers.module import logits
+from bayesgap.classifiers.module import evaluating, logits
 from bayesgap.errors import BayesgapError
 from bayesgap.evaluation.measure import Outcome, attack_decisions, best_outcome, summarise
 from bayesgap.tasks.task import Task
@@ -22,22 +22,25 @@ class Evaluation:
     """How robust a classifier is on a task.
 
     Attributes:
-        records: For each attack its accuracies, success rate and mean L2 with 95 % interval; see
-            `bayesgap.evaluation.measure.summarise`.
+        records: For each attack its `clean_accuracy`, `robust_accuracy` (decided correctly and not
+            broken), `adversarial_accuracy` (decided correctly after the attack, of all points),
+            `success_rate`, and `mean_l2` with its 95 % interval `mean_l2_low` to `mean_l2_high`,
+            over successes on correctly decided points: None without any, and an understatement
+            where the success rate is below 0.99.
         best: The same for the nearest success at each point over all attacks.
         outcomes: For each attack the decisions, L2 and images at each point.
     """
 
     records: dict[str, dict[str, Any]]
     best: dict[str, Any]
-    outcomes: dict[str, Outcome]
+    outcomes: dict[str, Outcome] = field(repr=False)
 
 
 def evaluate(
     classifier: nn.Module,
     task: Task,
     *,
-    attacks: Sequence[str | Attack] = ("boundary-walk",),
+    attacks: str | Attack | Sequence[str | Attack] = "boundary-walk",
     per_class: int = 100,
     seed: int = 0,
 ) -> Evaluation:
@@ -47,17 +50,22 @@ def evaluate(
         classifier: From images (n, *task.image_shape) to logits (n, task.classes); images are
             cast to its dtype and device.
         task: Whose samples to attack at.
-        attacks: Names (`bayesgap.attacks.named.PRESETS`) or attacks of your own.
+        attacks: One or more, by name (`bayesgap.attacks.named.PRESETS`) or of your own. All named
+            ones follow gradients.
         per_class: Points of each class.
         seed: Of the points.
 
     Raises:
         BayesgapError: an unknown attack, or a classifier that does not fit the task.
     """
+    if not isinstance(task, Task):
+        raise BayesgapError(
+            f"A task is needed, such as bayesgap.load_task gives; got a {type(task).__name__}."
+        )
+    attacks = [attacks] if isinstance(attacks, str | Attack) else list(attacks)
     if not attacks or per_class < 1:
         raise BayesgapError(
-            f"At least one attack and one point a class are needed; got {list(attacks)} "
-            f"and {per_class}."
+            f"At least one attack and one point a class are needed; got {attacks} and {per_class}."
         )
     y = torch.arange(task.classes).repeat(per_class)
     x, _ = task.sample_given(y, seed=seed)
@@ -65,11 +73,16 @@ def evaluate(
     chosen = [
         named_attack(attack, pool=pool) if isinstance(attack, str) else attack for attack in attacks
     ]
+    for attack in chosen:
+        if not isinstance(attack, Attack):
+            raise BayesgapError(
+                f"An attack is a name or an instance of bayesgap.Attack; got {attack!r}."
+            )
     names = [attack.name for attack in chosen]
     if len(set(names)) < len(names):
         raise BayesgapError(f"Attacks need different names; got {', '.join(names)}.")
-    classifier.eval()
-    outputs = logits(classifier, x[:1]).shape[1]
+    with evaluating(classifier):
+        outputs = logits(classifier, x[:1]).shape[1]
     if outputs != task.classes:
         raise BayesgapError(
             f"The classifier gives {outputs} logits, the task {task.name} has {task.classes} "

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from bayesgap.attacks.base import Attack
-from bayesgap.classifiers.module import decisions
+from bayesgap.classifiers.module import decisions, evaluating
 from bayesgap.evaluation.statistics import mean_with_interval
 
 NORM = "L2"
@@ -23,8 +23,8 @@ HEADLINE_SUCCESS = 0.99  # a mean over fewer successes would flatter
 PIXEL_UNIT = 1 / 255
 ROUNDING = 1e-9  # units: 5 levels of 8 bits may differ by a little more than 5/255
 SMALL_CHANGE = 5  # units; the paper looks at the share of pixels within 5/255
-HISTOGRAM_LIMIT = 100  # units; larger changes are counted in the outermost bins
-HISTOGRAM_STEP = 2
+HISTOGRAM_LIMIT = 101  # units; larger changes are counted in the outermost bins
+HISTOGRAM_STEP = 2  # odd edges put the unchanged pixels into the middle of a bin
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ class Outcome:
 
 def attack_decisions(classifier: nn.Module, attack: Attack, x: Float[Tensor, "n C H W"]) -> Outcome:
     """Attack the decision on every point, whether it is correct or not."""
-    classifier.eval()
-    before = decisions(classifier, x)
-    found = attack(classifier, x, before)
-    return Outcome(before, decisions(classifier, found.images), found.l2, found.images)
+    with evaluating(classifier):
+        before = decisions(classifier, x)
+        found = attack(classifier, x, before)
+        return Outcome(before, decisions(classifier, found.images), found.l2, found.images)
 
 
 def best_outcome(outcomes: Sequence[Outcome]) -> Outcome:
@@ -124,7 +124,7 @@ def pixel_changes(x: Float[Tensor, "n C H W"], images: Float[Tensor, "n C H W"])
 
     Returns:
         The share of pixels within 5 units of their original value, with its 95 % interval over
-        images, and a histogram of signed changes: counts in bins of 2 units from −100 to 100,
+        images, and a histogram of signed changes: counts in bins of 2 units from −101 to 101,
         whose outermost also hold what lies beyond.
     """
     changes = ((images.double() - x.double()) / PIXEL_UNIT).flatten(1).cpu()

@@ -18,6 +18,7 @@ from bayesgap.densities.fitting import QUANTISATION_VARIANCE, Fit
 from bayesgap.errors import BayesgapError
 from bayesgap.images.mnist import IMAGE_SHAPE, load_mnist
 from bayesgap.paper.experiment import BAYES, VALIDATION_IMAGES, accuracy
+from bayesgap.progress import Advance, progress
 from bayesgap.tasks.catalog import CATALOGUE, VARIANTS, read_catalogue
 from bayesgap.tasks.symmetry import principal_spread
 from bayesgap.tasks.task import Task
@@ -56,8 +57,12 @@ def release(digits: Sequence[int], folder: Path) -> dict[str, Any]:
     if path.exists():
         raise BayesgapError(f"{path} exists, but not in the catalogue: move it away first.")
     x, y = load_mnist(digits, split="train")
-    floor, tried = _choose_floor(x, y, len(digits))
-    fits = [_fit(x[y == label], floor) for label in range(len(digits))]
+    with progress(f"fitting {name}", len(digits) * (len(FLOORS) + 1)) as advance:
+        floor, tried = _choose_floor(x, y, digits, advance)
+        fits = []
+        for label, digit in enumerate(digits):
+            fits.append(_fit(x[y == label], floor))
+            advance(note=f"digit {digit} at the chosen floor {floor:.3g}")
     settings = {
         "digits": list(digits),
         "components": COMPONENTS,
@@ -103,15 +108,16 @@ def _fit(x: Float[Tensor, "n C H W"], floor: float) -> Fit:
 
 
 def _choose_floor(
-    x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"], classes: int
+    x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"], digits: Sequence[int], advance: Advance
 ) -> tuple[float, list[float]]:
     held_out = torch.arange(len(x)) % HELD_OUT == 0
     tried = []
     for floor in FLOORS:
         total = 0.0
-        for label in range(classes):
+        for label, digit in enumerate(digits):
             density = _fit(x[(y == label) & ~held_out], floor).density
             total += density.log_prob(x[(y == label) & held_out].flatten(1)).sum().item()
+            advance(note=f"digit {digit} at a floor of {floor:.3g}, to choose one")
         tried.append(total / int(held_out.sum()))
     return FLOORS[tried.index(max(tried))], tried
 

@@ -105,8 +105,10 @@ def principal_spread(x: Float[Tensor, "n *image"], *, rank: int = DIRECTION_RANK
     An eigenvector's sign means nothing; its largest entry is made positive.
 
     Raises:
-        BayesgapError: fewer images or pixels than `rank`.
+        BayesgapError: fewer images or pixels than `rank`, or values that are no finite floats.
     """
+    if not torch.is_floating_point(x) or not x.isfinite().all():
+        raise BayesgapError(f"Images must be finite floating-point values; these are {x.dtype}.")
     points = x.flatten(1).double()
     if not 1 <= rank <= min(len(points) - 1, points.shape[1]):
         raise BayesgapError(

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bayesgap import files
-from bayesgap.densities.mfa import PARAMETERS, MixtureOfFactorAnalyzers
+from bayesgap.densities.mfa import PARAMETERS, MixtureOfFactorAnalyzers, check_count
 from bayesgap.errors import BayesgapError
 from bayesgap.tasks.bayes import BayesClassifier, Rule
 
@@ -86,6 +86,12 @@ class Task:
         if len(self.image_shape) != 3 or min(self.image_shape) < 1:
             raise BayesgapError(f"An image shape is (C, H, W); got {self.image_shape}.")
         for density, label in zip(self.densities, self.class_names, strict=False):
+            if not isinstance(density, MixtureOfFactorAnalyzers):
+                hint = "; a fit's is its .density" if hasattr(density, "density") else ""
+                raise BayesgapError(
+                    "A task's densities are MixtureOfFactorAnalyzers; got a "
+                    f"{type(density).__name__}{hint}."
+                )
             if density.dimension != dimension:
                 raise BayesgapError(
                     f"The density of {label!r} is over {density.dimension} values, images of "
@@ -139,7 +145,11 @@ class Task:
 
         Returns:
             float64 images and int64 labels.
+
+        Raises:
+            BayesgapError: n is no number of images.
         """
+        check_count(n)
         generator = torch.Generator().manual_seed(seed)
         # torch refuses to draw none; one is drawn and left out.
         labels = torch.multinomial(self.priors, max(n, 1), replacement=True, generator=generator)
@@ -202,6 +212,9 @@ class Task:
 
     def check_images(self, x: Tensor) -> None:
         """Refuse images that are not this task's: their shape, or NaN or infinity in them."""
+        if not isinstance(x, Tensor) or not torch.is_floating_point(x):
+            kind = x.dtype if isinstance(x, Tensor) else f"a {type(x).__name__}"
+            raise BayesgapError(f"Images must be a floating-point torch tensor; got {kind}.")
         if tuple(x.shape[1:]) != self.image_shape:
             raise BayesgapError(
                 f"The task {self.name} has images of shape {self.image_shape}; "
@@ -289,12 +302,16 @@ class Task:
         """Write the task to one safetensors file.
 
         Args:
-            path: Where.
+            path: Where; ends in ".safetensors", by which `load_task` knows a path from a name.
             dtype: Of the stored numbers; float32 rounds them, and thereby changes the task.
 
         Raises:
-            BayesgapError: the folder is missing or not writable.
+            BayesgapError: another ending or dtype, or the folder is missing or not writable.
         """
+        if Path(path).suffix != ".safetensors":
+            raise BayesgapError(f"A task is saved as a .safetensors file; got {path}.")
+        if dtype not in (torch.float32, torch.float64):
+            raise BayesgapError(f"A task is saved in torch.float32 or float64; got {dtype}.")
         tensors, metadata = self.to_tensors(dtype)
         files.save_tensors(path, tensors, kind="task", metadata=metadata)
 

@@ -20,7 +20,6 @@ USAGE_ERROR = 2
 INTERRUPTED = 130
 
 
-
 class Scale(StrEnum):
     """The names of `bayesgap.paper.main_job.SCALES`, which takes long to import."""
 

@@ -223,7 +223,7 @@ def test_pixel_changes_are_numpys_histogram_with_what_lies_beyond_in_the_outermo
     found = pixel_changes(torch.from_numpy(x), torch.from_numpy(z))
     units = (z - x).ravel() * 255
     edges = np.array(found["pixel_histogram"]["edges"])
-    assert (edges == np.arange(-100, 101, 2)).all()
+    assert (edges == np.arange(-101, 102, 2)).all()
     expected = [((units >= low) & (units < low + 2)).sum() for low in edges[:-1]]
     expected[0] += (units < -100).sum()
     expected[-1] += (units >= 100).sum()

@@ -25,6 +25,7 @@ TINY = dataclasses.replace(
     per_class=4,
     curve_per_class=2,
     checks={BAYES: {"ddn": 2, "cw-l2": 1}},
+    checked=VARIANTS,
     widths=(1,),
     gammas=(0.01, 0.1),
     training=Training(epochs=1),

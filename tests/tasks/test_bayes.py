@@ -186,7 +186,7 @@ def test_logits_can_be_differentiated(rule):
 def test_it_is_a_module_whose_densities_move_with_it():
     classifier = random_task(6).bayes_classifier(temperature=1.0)
     names = {name for name, _ in classifier.named_buffers()}
-    assert {"log_priors", "component_class", "densities.0.means", "densities.1.means"} <= names
+    assert {"component_class", "marginal.means", "marginal.noise"} <= names
     assert not list(classifier.parameters())
 
 

@@ -98,12 +98,12 @@ def differences(
     targets: int,
     whole_class: bool = False,
 ) -> list[Gap]:
-    """Functions of the images whose sign says which side the decision is on.
+    """Functions of the images that are positive at x and change sign where the decision may.
 
-    Positive at an x that is decided as y, with one exception: where the own class wins by many
-    components together, the likeliest of them alone may be less likely than the target. One for each of the likeliest target components of a Bayes-optimal classifier, against the
+    One for each of the likeliest target components of a Bayes-optimal classifier, against the
     likeliest component of the own class or against the whole of it; the margin alone for any
-    other classifier.
+    other classifier. The likeliest component alone may be less likely than the target although
+    its class wins: there the function is negative at x.
     """
     if not isinstance(classifier, BayesClassifier):
         return [lambda z: margin(classifier(z), y)]

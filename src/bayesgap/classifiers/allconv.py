@@ -44,8 +44,9 @@ class AllConvolutional(nn.Module):
             layers.append(nn.AvgPool2d(2))
             channels = width << (scale + 1)
         layers += _convolution(channels, classes, generator)
+        self.layers = nn.Sequential(*layers)
         # Convolutions on the CPU are about twice as fast with the channels of a pixel together.
-        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        nn.utils.convert_conv2d_weight_memory_format(self.layers, torch.channels_last)
 
     def forward(self, x: Float[Tensor, "n C H W"]) -> Float[Tensor, "n classes"]:
         """Logits."""

@@ -1,6 +1,7 @@
 """Intervals: bootstrap for means over seeds and points, Clopper and Pearson for shares."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from jaxtyping import Float
@@ -74,10 +75,13 @@ def ratio_with_interval(
     return ratio, float(low), float(high)
 
 
+@cache
 def _draws(count: int, seed: int, stream: int) -> np.ndarray:
-    """How often each of `count` things falls in each replicate."""
+    """How often each of `count` things falls in each replicate; one array for all who ask."""
     generator = np.random.default_rng([seed, stream])
-    return generator.multinomial(count, np.full(count, 1 / count), size=REPLICATES)
+    draws = generator.multinomial(count, np.full(count, 1 / count), size=REPLICATES)
+    draws.setflags(write=False)
+    return draws
 
 
 def share_with_interval(successes: Sequence[int], trials: int) -> tuple[float, float, float]:

@@ -98,7 +98,10 @@ def find_width(
     """The smallest width whose CNN reaches the target accuracy on validation images.
 
     Widths are tried in turn; where none reaches it, the best is taken (the widest of equals).
+    A single width is taken as it is.
     """
+    if len(widths) == 1:
+        return Result(values={"width": widths[0], "reached": None, "tried": []})
     known = as_task(task)
     x, y, unseen, truth = _training_and_validation(known, images, sample_seed, seed)
     tried = []

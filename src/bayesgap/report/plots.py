@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from bayesgap.evaluation.measure import SMALL_CHANGE, Outcome, l2_table
@@ -26,6 +26,7 @@ NAMES = {
 # Okabe and Ito's palette: told apart by readers with any colour vision.
 COLOURS = {BAYES: "#000000", "cnn": "#D55E00", "linear-svm": "#56B4E9", "rbf-svm": "#009E73"}
 PER_CLASS = 5  # images of each class in a gallery
+BLOCK_INCHES = 2.1  # height of one classifier's part of a gallery
 SAMPLES = 10  # images in each line of samples
 STYLE: Any = {
     "font.size": 9,
@@ -202,15 +203,24 @@ def gallery(results: Results, task: str) -> Figure:
     blocks = [("symmetric", BAYES), ("asymmetric", BAYES)]
     blocks += [("symmetric", kind) for kind in KINDS if kind != BAYES]
     with matplotlib.rc_context(STYLE):
-        figure = styled(9.6, 2.1 * len(blocks))
-        for part, (variant, kind) in zip(
-            figure.subfigures(len(blocks), 1, squeeze=False)[:, 0], blocks, strict=True
-        ):
-            _block(part, results, task, variant, kind)
+        # Places are given: finding them from the contents takes longer than drawing those.
+        figure = Figure(figsize=(9.6, BLOCK_INCHES * len(blocks)))
+        for row, (variant, kind) in enumerate(blocks):
+            top = 1 - row / len(blocks)
+            _block(figure, top, 1 / len(blocks), results, task, variant, kind)
         return figure
 
 
-def _block(part: SubFigure, results: Results, task: str, variant: str, kind: str) -> None:
+def _block(
+    figure: Figure,
+    top: float,
+    height: float,
+    results: Results,
+    task: str,
+    variant: str,
+    kind: str,
+) -> None:
+    """One classifier's part of a gallery; its top and height are shares of the figure's."""
     measured = results.measured[task, variant, kind]
     points = results.points[task, variant]
     shown = _shown(results, task, variant)
@@ -219,9 +229,16 @@ def _block(part: SubFigure, results: Results, task: str, variant: str, kind: str
     change = adversarial - original
     record = measured.headline
     mean = "none" if record["mean_l2"] is None else f"{record['mean_l2']:.2f}"
-    part.suptitle(f"{NAMES[kind]}, {variant}: mean L2 {mean}", fontsize=10, x=0.02, ha="left")
-    left, right = part.subfigures(1, 2, squeeze=False, width_ratios=[2.6, 1])[0]
-    strips = left.subplots(3, 1)
+    figure.text(
+        0.01,
+        top - 0.02 * height,
+        f"{NAMES[kind]}, {variant}: mean L2 {mean}",
+        fontsize=10,
+        va="top",
+    )
+    inside = {"top": top - 0.13 * height, "bottom": top - 0.9 * height}
+    grid = figure.add_gridspec(3, 1, left=0.09, right=0.69, hspace=0.06, **inside)
+    strips = [figure.add_subplot(grid[line]) for line in range(3)]
     _strip(strips[0], original, "original", low=0.0, high=1.0, colours="gray")
     _strip(strips[1], adversarial, "adversarial", low=0.0, high=1.0, colours="gray")
     largest = change.abs().max().item() or 1.0
@@ -236,11 +253,14 @@ def _block(part: SubFigure, results: Results, task: str, variant: str, kind: str
     for place, size in enumerate(change.flatten(1).norm(dim=1).tolist()):
         strips[2].text((place + 0.5) * 28, 29.5, f"{size:.2f}", ha="center", va="top", fontsize=7)
     histogram = record["pixel_histogram"]
-    axis = right.subplots()
+    inside["bottom"] += 0.1 * height
+    grid = figure.add_gridspec(1, 1, left=0.76, right=0.985, **inside)
+    axis = figure.add_subplot(grid[0])
     edges, counts = np.array(histogram["edges"]), np.array(histogram["counts"])
     axis.stairs(counts / counts.sum(), edges, fill=True, color=COLOURS[kind], alpha=0.75)
     axis.axvspan(-SMALL_CHANGE, SMALL_CHANGE, color="#f0e442", alpha=0.35, linewidth=0)
     axis.set_yscale("log")
+    axis.minorticks_off()
     axis.set_ylim(1e-5, 1)
     axis.set_xlabel("change of a pixel, in 1/255", fontsize=7)
     axis.set_title(f"{record['share_within_5']:.0%} within ±{SMALL_CHANGE}/255", fontsize=8)

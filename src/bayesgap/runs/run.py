@@ -153,7 +153,8 @@ def _compute(tasks: list[Delayed], resources: Resources, already: int) -> None:
             Callback(posttask=lambda key, *_: advance(note=str(key).rpartition("-")[0])),
             dask.config.set({"multiprocessing.context": "spawn"}),
         ):
-            compute(*tasks, scheduler=scheduler, num_workers=resources.workers)
+            # One at a time: by sixes, as is the default, one worker idles while stages wait.
+            compute(*tasks, scheduler=scheduler, num_workers=resources.workers, chunksize=1)
 
 
 def _compute_on_cluster(tasks: list[Delayed], address: str) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -22,7 +22,6 @@ class BayesClassifier(nn.Module):
     attack's loss.
     """
 
-    log_priors: Tensor
     component_class: Tensor
 
     def __init__(
@@ -50,25 +49,30 @@ class BayesClassifier(nn.Module):
             raise BayesgapError(f"A temperature must be positive and finite; got {temperature}.")
         if rule not in ("log-sum-exp", "max-component"):
             raise BayesgapError(f"The rules are 'log-sum-exp' and 'max-component'; got {rule!r}.")
-        self.densities = nn.ModuleList(densities)
         self.temperature = temperature
         self.rule = rule
-        self.register_buffer("log_priors", priors.double().log())
-        sizes = torch.tensor([density.components for density in densities])
-        self.register_buffer("component_class", torch.arange(len(sizes)).repeat_interleave(sizes))
+        self.sizes = [density.components for density in densities]
+        # The density of images of any class has all components, with weights prior · pi, and
+        # scores them all by the same two products.
+        latent = max(density.latent for density in densities)
+        self.marginal = MixtureOfFactorAnalyzers(
+            torch.cat(
+                [prior * d.weights for prior, d in zip(priors.double(), densities, strict=True)]
+            ),
+            torch.cat([d.means for d in densities]),
+            torch.cat([nn.functional.pad(d.factors, (0, latent - d.latent)) for d in densities]),
+            torch.cat([d.noise for d in densities]),
+        )
+        classes = torch.arange(len(densities))
+        self.register_buffer("component_class", classes.repeat_interleave(torch.tensor(self.sizes)))
 
     def component_log_joints(self, x: Float[Tensor, "n C H W"]) -> Float[Tensor, "n components"]:
         """log (prior · pi · N) of every class's components, in the order of `component_class`."""
-        flat = x.flatten(1)
-        scores = [
-            cast(MixtureOfFactorAnalyzers, density).component_log_prob(flat) + log_prior
-            for density, log_prior in zip(self.densities, self.log_priors, strict=True)
-        ]
-        return torch.cat(scores, dim=1)
+        return self.marginal.component_log_prob(x.flatten(1))
 
     def log_joint(self, x: Float[Tensor, "n C H W"]) -> Float[Tensor, "n classes"]:
         """log prior + log p(x given class) under the rule, in nats, without temperature."""
-        parts = self.component_log_joints(x).split([d.components for d in self.densities], dim=1)
+        parts = self.component_log_joints(x).split(self.sizes, dim=1)
         if self.rule == "max-component":
             return torch.stack([part.amax(dim=1) for part in parts], dim=1)
         return torch.stack([part.logsumexp(dim=1) for part in parts], dim=1)

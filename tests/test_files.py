@@ -193,9 +193,11 @@ def test_a_file_of_another_kind_is_refused(load, tmp_path):
 
 def test_a_density_is_no_task_and_a_task_no_density(tmp_path):
     random_mixture(0).save(tmp_path / "density")
-    random_task(0).save(tmp_path / "task")
+    random_task(0).save(tmp_path / "task.safetensors")
     assert "not a bayesgap task" in refusal(Task.load, tmp_path / "density")
-    assert "not a bayesgap density" in refusal(MixtureOfFactorAnalyzers.load, tmp_path / "task")
+    assert "not a bayesgap density" in refusal(
+        MixtureOfFactorAnalyzers.load, tmp_path / "task.safetensors"
+    )
 
 
 @loaders
@@ -243,8 +245,8 @@ def test_a_file_cut_short_anywhere_is_refused(folder, data):
 @PROPERTY
 @given(st.data())
 def test_a_damaged_byte_of_the_header_is_never_a_crash(folder, data):
-    random_task(1).save(folder / "whole")
-    content = bytearray((folder / "whole").read_bytes())
+    random_task(1).save(folder / "whole.safetensors")
+    content = bytearray((folder / "whole.safetensors").read_bytes())
     length = int.from_bytes(content[:8], "little")
     content[data.draw(st.integers(0, 7 + length))] = data.draw(st.integers(0, 255))
     (folder / "flipped").write_bytes(content)

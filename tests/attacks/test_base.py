@@ -10,6 +10,7 @@ from bayesgap.attacks.linear import LinearClosedForm
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import LinearSVM
 from bayesgap.errors import BayesgapError
+from strategies import without_shape_checks
 from toys import SEEDS, Function, Returns, from_gap, normal, property_settings, spherical_task
 
 D = 3
@@ -264,3 +265,35 @@ def test_a_label_beyond_the_classes_is_refused_before_any_image_is_attacked(monk
 def test_logits_that_are_no_table_are_refused_by_an_attack_too():
     with pytest.raises(BayesgapError, match="turned"):
         Returns(lambda x: x)(Function(lambda x: x.flatten(1).sum(dim=1)), GOOD_X, GOOD_Y)
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [(lambda x: x[:1], r"returned \(1, 1, 1, 3\)"), (lambda x: x.numpy(), "returned a ndarray")],
+)
+def test_an_attack_that_returns_no_images_is_refused(returned, said):
+    x, y = points()
+    with without_shape_checks(), pytest.raises(BayesgapError, match=said):
+        Returns(returned)(classifier(), x, y)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_classifier_in_half_precision_is_refused(dtype):
+    x, y = points()
+    with pytest.raises(BayesgapError, match=r"attack classifier\.float\(\)"):
+        Returns(lambda x: x)(classifier().to(dtype), x, y)
+
+
+def test_arrays_are_refused_with_their_type():
+    x, y = points()
+    for images, labels in ((x.numpy(), y), (x, y.tolist())):
+        with without_shape_checks(), pytest.raises(BayesgapError, match="must be a torch tensor"):
+            Returns(lambda x: x)(classifier(), images, labels)
+
+
+def test_an_attacked_network_is_left_in_its_mode():
+    x, y = points()
+    for mode in (True, False):
+        attacked = classifier().train(mode)
+        Returns(lambda x: x)(attacked, x, y)
+        assert attacked.training == mode

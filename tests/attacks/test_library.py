@@ -3,6 +3,8 @@ import numpy as np
 import pytest
 import torch
 
+from bayesgap.attacks.boundary import BoundaryWalk
+from bayesgap.attacks.ld_grad import LDGrad
 from bayesgap.attacks.library import BOUNDS_MARGIN, Foolbox, cw_l2, ddn
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import LinearSVM
@@ -180,3 +182,17 @@ def test_an_unknown_attack_is_refused_by_its_name(name):
 def test_an_unknown_setting_is_refused_by_its_name():
     with pytest.raises(BayesgapError, match=r"DDNAttack cannot be set up.*'depth'"):
         Foolbox("DDNAttack", name="ddn", depth=3)
+
+
+@pytest.mark.parametrize("attack", ["LInfFMNAttack", "L1FMNAttack", "EADAttack"])
+def test_an_attack_that_minimises_another_norm_is_refused(attack):
+    with pytest.raises(BayesgapError, match=f"foolbox's {attack} minimises .*, not L2"):
+        Foolbox(attack, name="other")
+
+
+@pytest.mark.parametrize("attack", [ddn, LDGrad, lambda: BoundaryWalk(normal(0, 5, 1, 2, 2))])
+def test_a_classifier_without_gradients_is_refused(attack):
+    hidden = from_gap(lambda x: (x.detach().flatten(1) - 0.1).sum(dim=1))
+    x = normal(1, 4, 1, 2, 2)
+    with pytest.raises(BayesgapError, match="follows gradients"):
+        attack()(hidden, x, decisions(hidden, x))

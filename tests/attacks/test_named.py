@@ -42,3 +42,12 @@ def test_a_boundary_walk_starts_from_the_pool_and_from_ddn():
 def test_an_unknown_name_is_refused_with_those_that_are_known():
     with pytest.raises(BayesgapError, match=r"'fgsm'.*ld-grad.*boundary-walk"):
         named_attack("fgsm", pool=torch.zeros(1, 1, 2, 2))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_only_a_boundary_walk_needs_a_pool(name):
+    if name == "boundary-walk":
+        with pytest.raises(BayesgapError, match="starts from samples"):
+            named_attack(name)
+    else:
+        assert named_attack(name).name == name

@@ -6,6 +6,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from bayesgap.classifiers.allconv import AllConvolutional, Training, train_allconv
 from bayesgap.classifiers.module import decisions
+from bayesgap.errors import BayesgapError
 from toys import generator, normal
 
 
@@ -141,3 +142,13 @@ def test_a_trained_network_is_float32_in_evaluation_mode_and_frozen():
     assert not network.training
     assert all(not tensor.requires_grad for tensor in network.parameters())
     assert {tensor.dtype for tensor in network.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("n", "classes", "width", "said"),
+    [(0, 2, 1, "there are none"), (4, 1, 1, "got 1"), (4, 2, 0, "width of 1 or more; got 0")],
+)
+def test_what_cannot_be_trained_is_refused(n, classes, width, said):
+    x, y = bright_half(n)
+    with pytest.raises(BayesgapError, match=said):
+        train_allconv(x, y, width=width, classes=classes, seed=0)

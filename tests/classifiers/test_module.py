@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bayesgap.classifiers import module
-from bayesgap.classifiers.module import decisions, logits, margin, placed
+from bayesgap.classifiers.module import check_labels, decisions, evaluating, logits, margin, placed
 from bayesgap.errors import BayesgapError
+from strategies import without_shape_checks
 from toys import SEEDS, Function, normal, property_settings
 
 
@@ -118,3 +119,48 @@ def test_the_margin_is_negative_exactly_where_the_decision_is_another(seed, clas
     y = torch.from_numpy(random.integers(classes, size=9))
     decided = decisions(Function(lambda x: table), torch.zeros(9, 1, 1, 1))
     assert torch.equal(margin(table, y) < 0, decided != y)
+
+
+def test_evaluating_gives_every_module_back_its_own_mode():
+    network = nn.Sequential(nn.Linear(2, 2), nn.Dropout(), nn.BatchNorm1d(2))
+    network.train()
+    network[2].eval()  # frozen statistics, as in fine-tuning
+    with evaluating(network):
+        assert not any(each.training for each in network.modules())
+    assert [each.training for each in network.modules()] == [True, True, True, False]
+
+
+def test_evaluating_gives_the_modes_back_after_an_error_too():
+    network = nn.Sequential(nn.Dropout()).train()
+    with pytest.raises(ZeroDivisionError), evaluating(network):
+        raise ZeroDivisionError
+    assert network.training
+    assert network[0].training
+
+
+def test_what_is_no_module_is_no_classifier():
+    with (
+        without_shape_checks(),
+        pytest.raises(BayesgapError, match=r"is a torch\.nn\.Module .* this is a function"),
+        evaluating(lambda x: x),
+    ):
+        pass
+
+
+def test_an_output_that_is_no_tensor_is_refused_with_its_type():
+    with pytest.raises(BayesgapError, match=r"turned \(3, 1, 2, 2\) into a tuple"):
+        logits(Function(lambda x: (x, x), torch.float64), normal(0, 3, 1, 2, 2))
+
+
+def test_a_classifier_of_other_images_is_refused_with_the_shape_given():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(9, 2))
+    with pytest.raises(BayesgapError, match=r"This Sequential failed on images of \(3, 1, 2, 2\)"):
+        logits(network, normal(0, 3, 1, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"), [([], "there are none"), ([0, 2], "0 to 1; got 2"), ([-1], "got -1")]
+)
+def test_labels_that_cannot_be_learned_are_refused(labels, said):
+    with pytest.raises(BayesgapError, match=said):
+        check_labels(torch.tensor(labels, dtype=torch.int64), 2)

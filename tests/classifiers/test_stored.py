@@ -74,3 +74,29 @@ def test_a_classifier_of_another_kind_cannot_be_stored():
 def test_metadata_of_an_unknown_kind_are_refused_with_it(metadata):
     with pytest.raises(BayesgapError, match=repr(metadata.get("kind"))):
         from_tensors({}, metadata)
+
+
+@pytest.mark.parametrize("make", [cnn, linear, rbf])
+def test_a_stored_classifier_that_lacks_something_is_refused_with_its_name(make):
+    tensors, metadata = to_tensors(make(2))
+    name = sorted(tensors)[0]
+    less = {key: tensor for key, tensor in tensors.items() if key != name}
+    with pytest.raises(BayesgapError, match=f"stored classifier .*{name}"):
+        from_tensors(less, metadata)
+
+
+def test_a_stored_network_of_another_size_is_refused():
+    tensors, metadata = to_tensors(cnn(2))
+    with pytest.raises(BayesgapError, match="damaged"):
+        from_tensors(tensors, {**metadata, "width": 2})
+
+
+@pytest.mark.parametrize("make", [linear, rbf])
+def test_a_machine_does_not_share_its_tensors_with_who_made_it(make):
+    tensors, metadata = to_tensors(make(2))
+    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+    machine = from_tensors(tensors, metadata)
+    before = {name: tensor.clone() for name, tensor in machine.state_dict().items()}
+    for tensor in tensors.values():
+        tensor.zero_()
+    assert all(torch.equal(machine.state_dict()[name], before[name]) for name in before)

@@ -200,3 +200,23 @@ def test_the_projection_may_come_from_some_of_the_images(monkeypatch):
 def test_a_failed_check_needs_no_shape_checker():
     with without_shape_checks(), pytest.raises(BayesgapError):
         fit_em(torch.rand(5), 1, 1, seed=0)
+
+
+@pytest.mark.parametrize("fit", [fit_em, fit_sgd])
+@pytest.mark.parametrize(
+    ("x", "settings", "said"),
+    [
+        ([[0.0, 1.0]], {}, "must be a torch tensor; got a list"),
+        (torch.rand(9, 3), {"dtype": torch.float16}, r"got torch\.float16"),
+        (torch.rand(9, 3), {"device": "nowhere"}, "There is no device 'nowhere' here"),
+    ],
+)
+def test_what_cannot_be_computed_is_refused(fit, x, settings, said):
+    with without_shape_checks(), pytest.raises(BayesgapError, match=said):
+        fit(x, 1, 1, seed=0, **settings)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
+def test_a_fit_on_a_gpu_that_is_not_there_is_refused():
+    with pytest.raises(BayesgapError, match="There is no device 'cuda' here"):
+        fit_em(torch.rand(9, 3), 1, 1, seed=0, device="cuda")

@@ -537,3 +537,9 @@ def test_points_are_mean_plus_factors_times_codes_plus_noise():
         + density.noise[component].sqrt() * epsilon
     )
     torch.testing.assert_close(x, expected, rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize("n", [-1, 5e3, "7"])
+def test_a_number_of_samples_that_is_none_is_refused(n):
+    with without_shape_checks(), pytest.raises(BayesgapError, match="integer, 0 or more"):
+        random_mixture(0).sample(n, generator=seeded(0))

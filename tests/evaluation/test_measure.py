@@ -225,8 +225,8 @@ def test_pixel_changes_are_numpys_histogram_with_what_lies_beyond_in_the_outermo
     edges = np.array(found["pixel_histogram"]["edges"])
     assert (edges == np.arange(-101, 102, 2)).all()
     expected = [((units >= low) & (units < low + 2)).sum() for low in edges[:-1]]
-    expected[0] += (units < -100).sum()
-    expected[-1] += (units >= 100).sum()
+    expected[0] += (units < -101).sum()
+    expected[-1] += (units >= 101).sum()
     assert found["pixel_histogram"]["counts"] == expected
     assert found["share_within_5"] == pytest.approx((np.abs(units) <= 5).mean(), abs=1e-15)
 
@@ -275,3 +275,10 @@ def test_decisions_after_an_attack_are_those_on_its_images():
     x = normal(3, 9, 1, 1, 2)
     found = attack_decisions(first_pixel(), Returns(mirrored), x)
     assert torch.equal(decisions(first_pixel(), found.images), found.after)
+
+
+def test_unchanged_pixels_lie_in_the_middle_of_a_bin():
+    x = torch.rand(2, 1, 3, 3).double()
+    histogram = pixel_changes(x, x)["pixel_histogram"]
+    (bin_,) = np.flatnonzero(histogram["counts"])
+    assert (histogram["edges"][bin_], histogram["edges"][bin_ + 1]) == (-1, 1)

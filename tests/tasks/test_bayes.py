@@ -299,3 +299,14 @@ def test_one_target_is_the_default():
     source, target = task.bayes_classifier(temperature=1.0).likeliest_components(x, y)
     assert source.shape == (6,)
     assert target.shape == (6, 1)
+
+
+def test_classes_may_differ_in_components_and_factors():
+    densities = [random_mixture(40, 2, 4, 3), random_mixture(41, 1, 4, 0), random_mixture(42, 4)]
+    priors = torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64)
+    classifier = BayesClassifier(densities, priors, temperature=1.0)
+    x = normal(seeded(43), 50, 1, 2, 2)
+    expected = [d.log_prob(x.flatten(1)) + p.log() for d, p in zip(densities, priors, strict=True)]
+    torch.testing.assert_close(
+        classifier.log_joint(x), torch.stack(expected, dim=1), rtol=1e-12, atol=1e-12
+    )

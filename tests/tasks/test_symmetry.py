@@ -238,3 +238,9 @@ def test_too_few_images_or_pixels_for_a_rank_are_refused(n, dimension, rank, hel
 def test_as_many_images_as_a_rank_needs_are_enough():
     spread = principal_spread(torch.rand(51, 60), rank=50)
     assert spread.deviation > 0
+
+
+def test_images_that_are_no_finite_floats_have_no_spread():
+    for x in (torch.zeros(60, 60, dtype=torch.uint8), torch.full((60, 60), math.nan)):
+        with without_shape_checks(), pytest.raises(BayesgapError, match="finite floating-point"):
+            principal_spread(x)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from bayesgap import files
+from bayesgap.densities.fitting import Fit
 from bayesgap.densities.mfa import PARAMETERS, MixtureOfFactorAnalyzers
 from bayesgap.errors import BayesgapError
 from bayesgap.tasks.task import Spread, Task
@@ -510,3 +511,31 @@ def test_any_task_survives_its_file(tmp_path_factory, settings, twice):
         loaded.save(path)
         loaded = Task.load(path)
     assert_equal_tasks(loaded, task)
+
+
+@pytest.mark.parametrize("n", [-1, 5e3])
+def test_a_number_of_images_that_is_none_is_refused(n):
+    with without_shape_checks(), pytest.raises(BayesgapError, match=f"or more; got {n}"):
+        random_task(30).sample(n, seed=0)
+
+
+def test_a_fit_is_no_density_but_has_one():
+    fit = Fit(random_mixture(31), [0.0], [], [], converged=True)
+    with without_shape_checks(), pytest.raises(BayesgapError, match=r"got a Fit; .* its \.density"):
+        Task([fit, fit], image_shape=(1, 2, 2))
+
+
+def test_images_of_integers_are_refused():
+    with without_shape_checks(), pytest.raises(BayesgapError, match=r"got torch\.uint8"):
+        random_task(32).log_posterior(torch.zeros(1, 1, 2, 2, dtype=torch.uint8))
+
+
+def test_a_task_is_saved_under_a_name_that_it_can_be_loaded_by(tmp_path):
+    with pytest.raises(BayesgapError, match=r"saved as a \.safetensors file; got .*task\.bin"):
+        random_task(33).save(tmp_path / "task.bin")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_task_is_not_saved_in_integers(tmp_path):
+    with pytest.raises(BayesgapError, match=r"got torch\.int32"):
+        random_task(34).save(tmp_path / "task.safetensors", dtype=torch.int32)

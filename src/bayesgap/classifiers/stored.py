@@ -39,7 +39,8 @@ def from_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> 
     except KeyError as error:
         raise BayesgapError(f"The stored classifier lacks {error}.") from error
     except (RuntimeError, TypeError, ValueError) as error:
-        raise BayesgapError(f"The stored classifier is damaged: {error}.") from error
+        reason = " ".join(str(error).split())
+        raise BayesgapError(f"The stored classifier is damaged: {reason}") from error
 
 
 def _rebuilt(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> nn.Module:

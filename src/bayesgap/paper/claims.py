@@ -268,7 +268,8 @@ def ld_grad_agrees_with_cw(results: Results) -> Claim:
         plain = l2_table(outcomes["ld-grad"], y)[:, : cw.shape[1]]
         share = min(table.isfinite().double().mean().item() for table in (plain, cw))
         ratio = _guarded(ratio_with_interval(plain, cw), share, at_least=COMPARABLE_SUCCESS)
-        numbers.append(Number(task, *ratio, at_least=ALIKE[0], at_most=ALIKE[1]))
+        label = f"{task}, the less successful breaks {share:.0%}"
+        numbers.append(Number(label, *ratio, at_least=ALIKE[0], at_most=ALIKE[1]))
     return Claim(
         "LD-Grad agrees with CW-L2",
         "On the optimum, the simple gradient attack needs about the same perturbation as CW-L2.",

@@ -93,10 +93,9 @@ def render(results: Results, document: dict[str, Any], claims: Sequence[Claim]) 
 def _summary(results: Results) -> list[str]:
     """The run in a few sentences, all of whose numbers are computed."""
 
-    def span(values: list[float | None], unit: str = "") -> str:
+    def span(values: list[float | None]) -> str:
         known = [value for value in values if value is not None]
-        low, high = min(known), max(known)
-        return f"{low:.2f} to {high:.2f}{unit}" if known else "nowhere"
+        return f"{min(known):#.3g} to {max(known):#.3g}" if known else "an unknown share"
 
     sizes = {
         variant: span([results.headline(task, variant, BAYES)["mean_l2"] for task in results.tasks])

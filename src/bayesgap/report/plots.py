@@ -181,13 +181,16 @@ def samples(results: Results, task: str) -> Figure:
         lines[f"{variant} samples"] = _alternating(drawn, labels)
     job = results.job(task, "asymmetric")
     known = as_task(results.finished[job.task])
-    labels = torch.arange(known.classes).repeat(500)
+    labels = torch.arange(known.classes).repeat(100 * SAMPLES)
     drawn, outlier = known.sample_given(labels, seed=job.points.seed)
     lines["the outliers' samples"] = _alternating(drawn[outlier], labels[outlier])
     with matplotlib.rc_context(STYLE):
-        figure = styled(9.6, 0.95 * len(lines))
-        for axis, (name, images) in zip(figure.subplots(len(lines), 1), lines.items(), strict=True):
+        figure = Figure(figsize=(9.6, 0.95 * len(lines)))
+        places = {"left": 0.13, "right": 0.995, "top": 0.99, "bottom": 0.01, "hspace": 0.06}
+        axes = figure.subplots(len(lines), 1, gridspec_kw=places)
+        for axis, (name, images) in zip(axes, lines.items(), strict=True):
             _strip(axis, images, name, low=0.0, high=1.0, colours="gray")
+            axis.set_anchor("W")
         return figure
 
 

@@ -164,8 +164,9 @@ def _compute_on_cluster(tasks: list[Delayed], address: str) -> None:
         raise BayesgapError(
             "A Dask cluster needs the extra: pip install 'bayesgap[cluster]'."
         ) from error
+    print(f"Connecting to the Dask scheduler at {address}.", file=sys.stderr)
     try:
-        client = Client(address, timeout="30s")
+        client = Client(address, timeout="10s")
     except (OSError, ValueError) as error:
         raise BayesgapError(f"No Dask scheduler answers at {address}: {error}.") from error
     with client, progress("computing stages", len(tasks)) as advance:

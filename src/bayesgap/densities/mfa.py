@@ -8,6 +8,7 @@ in chunks of images, so that memory does not grow with their number. And a densi
 """
 
 import math
+from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 
@@ -277,7 +278,7 @@ class MixtureOfFactorAnalyzers(nn.Module):
 
 def check_count(n: int) -> None:
     """Refuse a number of samples that is no integer, or negative."""
-    if not isinstance(n, int) or n < 0:
+    if not isinstance(n, Integral) or n < 0:
         raise BayesgapError(f"The number of samples must be an integer, 0 or more; got {n!r}.")
 
 

@@ -76,6 +76,7 @@ class Attack(ABC):
                 raise BayesgapError(f"Labels must lie in 0 to {classes - 1}; got {int(y.max())}.")
             for images, labels in zip(x.split(CHUNK), y.split(CHUNK), strict=True):
                 perturbed = self._perturb(classifier, images, labels)
+                classifier.eval()  # whatever the attack left it in
                 found.append(verified(classifier, images, labels, perturbed))
                 advance(len(images))
         return Adversarials(

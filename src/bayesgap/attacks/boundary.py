@@ -21,7 +21,10 @@ FIRST_BISECTIONS = 12  # enough where a walk follows
 CROSSINGS = 3  # evaluations to find the crossing on a turned ray, which is close to its end
 SMALLEST_TURN = 1e-3  # a ray that cannot even turn by this share is finished
 SMALLEST_GAIN = 1e-5  # as is one that gets shorter by less than this share
-SAFETY = 32  # roundings of the image's own size that a perturbation is lengthened by at the end
+SAFETY = 32  # roundings of the image that a perturbation is lengthened by, and of the gap beyond 0
+NUDGES = 4  # evaluations that show how far a gap is rounded
+LENGTHENING = 4.0
+LONGEST = 1e-4  # share of its length beyond which a perturbation is not lengthened again
 TINY = 1e-30  # keeps vanished gradients from dividing by 0, in float32 too
 
 
@@ -62,7 +65,7 @@ def value_and_gradient(
 
 def gaps(classifier: nn.Module, y: Int[Tensor, " n"]) -> Gap:
     """The margin of y as a function of the images: negative where the decision is another."""
-    return lambda images: margin(classifier(images), y)
+    return lambda images: margin(classifier(images.clone()), y)
 
 
 def bisect(
@@ -101,22 +104,43 @@ def nearest_crossing(
         crossing = bisect(gap, x, start, FIRST_BISECTIONS)
         walked = walk(classifier, x, y, crossing, steps)
         # Rounding may take the end back to the near side; then the start is not lost with it.
-        for z in (start, crossing, _beyond(x, walked)):
+        for z in (start, crossing, _beyond(gap, x, walked)):
             with torch.no_grad():
-                reached = norms(z - x).masked_fill(gap(z) >= 0, torch.inf)
+                # Not by the gap: where logits are equal it is 0, and the first of them decides.
+                stays = classifier(z.clone()).argmax(dim=1) == y
+            reached = norms(z - x).masked_fill(stays, torch.inf)
             nearer = reached < best_norm
             best = torch.where(by_image(nearer), z, best)
             best_norm = torch.where(nearer, reached, best_norm)
-    end = _beyond(x, bisect(gap, x, best))
+    end = _beyond(gap, x, bisect(gap, x, best))
     with torch.no_grad():
         return torch.where(by_image(gap(end) < 0), end, best)
 
 
-def _beyond(x: Float[Tensor, "n C H W"], z: Float[Tensor, "n C H W"]) -> Float[Tensor, "n C H W"]:
-    """z a few roundings further from x, for a batch of another size may round otherwise."""
+def _beyond(
+    gap: Gap, x: Float[Tensor, "n C H W"], z: Float[Tensor, "n C H W"]
+) -> Float[Tensor, "n C H W"]:
+    """z further from x until rounding cannot take it back, as in a batch of another size.
+
+    The lengthening starts at a few roundings of the image and grows until the gap lies clear of
+    0: beyond its own rounding, which is judged by its size at x and by what changes of the last
+    bits make of it, as log-densities of millions of nats that cancel round coarser than their
+    difference. Where it never does, as on a plateau, the first lengthening stands.
+    """
+    epsilon = torch.finfo(x.dtype).eps
     length = norms(z - x)
-    further = SAFETY * torch.finfo(x.dtype).eps * (length + norms(x)) * (length > 0)
-    return z + by_image(further / length.clamp(min=TINY)) * (z - x)
+    share = SAFETY * epsilon * (length + norms(x)) / length.clamp(min=TINY) * (length > 0)
+    first = end = z + by_image(share) * (z - x)
+    with torch.no_grad():
+        values = torch.stack([gap(z * (1 + nudge * epsilon)) for nudge in range(NUDGES)])
+        rounding = values.amax(dim=0) - values.amin(dim=0) + epsilon * gap(x).abs()
+        clear = -SAFETY * rounding
+        safe = gap(end) < clear
+        while (~safe & (length > 0) & (share <= LONGEST)).any():
+            share = torch.where(safe, share, LENGTHENING * share)
+            end = torch.where(by_image(safe), end, z + by_image(share) * (z - x))
+            safe = gap(end) < clear
+    return torch.where(by_image(safe), end, first)
 
 
 def walk(

@@ -69,7 +69,8 @@ def outputs(classifier: nn.Module, x: Float[Tensor, "n *image"]) -> Float[Tensor
         shape = tuple(chunk.shape)
         try:
             with torch.no_grad():
-                out = classifier(placed(classifier, chunk))
+                # A copy, for a forward may change its input in place.
+                out = classifier(placed(classifier, chunk).clone())
         except (RuntimeError, ValueError) as error:  # what torch raises where shapes do not fit
             reason = str(error).partition("\n")[0]
             raise BayesgapError(f"This {kind} failed on images of {shape}: {reason}") from error

@@ -78,7 +78,8 @@ def fit_em(
         noise_floor: Smallest noise variance; by default that of 8-bit quantisation.
         max_iterations: Iterations at most; reaching them warns.
         tolerance: Stop when an iteration improves the log-likelihood by less, relatively.
-        dtype: Of the products with the images.
+        dtype: Of the products with the images. In float32 rounding may end a fit some iterations
+            early, a few nats below where float64 gets.
         device: Where those products run.
         chunk: Images at a time; bounds the working memory.
 

@@ -25,6 +25,8 @@ RECOVERED = 0.8  # of the optimum's mean L2: at least that recovers it, less is 
 ACCURATE = 0.98  # on fresh samples; the lowest of table 1's accuracies of CNNs
 VAST_MAJORITY = 0.9  # of the pixels
 COMPARABLE_SUCCESS = 0.9  # of both attacks, where two are compared with each other
+Interval = tuple[float | None, float | None, float | None]
+UNKNOWN: Interval = (None, None, None)
 ALIKE = (0.8, 1.25)  # ratio of two mean L2 that the paper calls similar
 
 
@@ -219,15 +221,11 @@ def attacks_succeed(results: Results) -> Claim:
                 (int((found.before == y).sum()), int(l2_table([found], y).isfinite().sum()))
                 for found in results.measured[task, "symmetric", kind].best
             ]
-            attacked, broken = min(counts, key=lambda count: count[1] / count[0])
-            numbers.append(
-                Number(
-                    f"{task}, {kind}",
-                    broken / attacked,
-                    *binomial_interval(broken, attacked),
-                    at_least=HEADLINE_SUCCESS - 0.02,
-                )
+            attacked, broken = min(counts, key=lambda count: count[1] / max(1, count[0]))
+            share = (
+                (broken / attacked, *binomial_interval(broken, attacked)) if attacked else UNKNOWN
             )
+            numbers.append(Number(f"{task}, {kind}", *share, at_least=HEADLINE_SUCCESS - 0.02))
     return Claim(
         "every attack succeeds",
         "Given any budget, an attack changes the decision at nearly every point of the optimum, "
@@ -295,9 +293,6 @@ CLAIMS: Iterable[Callable[[Results], Claim]] = (
 )
 
 
-Interval = tuple[float | None, float | None, float | None]
-
-
 def _accurate_and(
     results: Results, kind: str, name: str, statement: str, paper: str, **range_: float
 ) -> Claim:
@@ -324,7 +319,7 @@ def _guarded(
     numbers: Interval, success: float | None, *, at_least: float = HEADLINE_SUCCESS
 ) -> Interval:
     """A mean over too few successes would be one over the easy points: it decides nothing."""
-    return numbers if success is not None and success >= at_least else (None, None, None)
+    return numbers if success is not None and success >= at_least else UNKNOWN
 
 
 def _mean_l2(results: Results, task: str, variant: str, **range_: float) -> Number:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 import bayesgap
 from bayesgap import cli
 from bayesgap.errors import BayesgapError
+from bayesgap.tasks import catalog
 
 RUNNER = CliRunner()
 
@@ -69,7 +70,8 @@ def test_an_interruption_says_that_nothing_is_lost(monkeypatch, capsys):
     def interrupted():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "app", interrupted)
+    monkeypatch.setattr(catalog, "read_catalogue", interrupted)
+    monkeypatch.setattr(sys, "argv", ["bayesgap", "tasks"])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
     assert stopped.value.code == 130

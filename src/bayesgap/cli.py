@@ -42,12 +42,13 @@ def main() -> None:
     except BayesgapError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(USAGE_ERROR)
-    except KeyboardInterrupt:
-        print(
-            "Interrupted. Finished stages are kept; the same command goes on from there.",
-            file=sys.stderr,
-        )
-        sys.exit(INTERRUPTED)
+    except SystemExit as ended:  # which Typer makes of an interruption, in silence
+        if ended.code == INTERRUPTED:
+            print(
+                "Interrupted. Finished stages are kept; the same command goes on from there.",
+                file=sys.stderr,
+            )
+        raise
 
 
 def _show_version(wanted: bool | None) -> None:
@@ -178,7 +179,7 @@ def release(
 ) -> None:
     """Fit densities to real MNIST digits and add the task to a folder as a new version.
 
-    This is how the tasks that travel with the package were made; it takes some two minutes.
+    This is how the tasks that travel with the package were made; it takes some three minutes.
     """
     from bayesgap.paper.release import release as fit_and_release
     from bayesgap.report.page import make_folder

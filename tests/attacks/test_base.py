@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from bayesgap.attacks import base
 from bayesgap.attacks.base import Adversarials, Attack, BestOf, best_of
+from bayesgap.attacks.boundary import BoundaryWalk
+from bayesgap.attacks.library import ddn
 from bayesgap.attacks.linear import LinearClosedForm
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import LinearSVM
@@ -297,3 +299,28 @@ def test_an_attacked_network_is_left_in_its_mode():
         attacked = classifier().train(mode)
         Returns(lambda x: x)(attacked, x, y)
         assert attacked.training == mode
+
+
+def test_success_is_verified_in_evaluation_mode_whatever_the_attack_left():
+    x, y = points()
+
+    class Noisy(LinearSVM):
+        def forward(self, x):
+            logits = super().forward(x)
+            return -logits if self.training else logits
+
+    noisy = Noisy(torch.tensor([[1.0, 0, 0]]), torch.tensor([-1.0]))
+
+    class Trains(Returns):
+        def run(self, classifier, x, y):
+            classifier.train()
+            return x + 1e-6
+
+    assert not Trains(None)(noisy, x, y).success.any()
+
+
+def test_an_attack_leaves_no_gradients_on_parameters():
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(D, 2)).double()
+    x, _ = points()
+    BoundaryWalk(moved(x, 9.0), attacks=[ddn(5)])(network, x, decisions(network, x))
+    assert all(parameter.grad is None for parameter in network.parameters())

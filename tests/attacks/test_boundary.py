@@ -12,8 +12,10 @@ from bayesgap.attacks.library import ddn
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import LinearSVM
 from bayesgap.errors import BayesgapError
+from bayesgap.tasks.catalog import load_task
 from toys import (
     SEEDS,
+    Function,
     Returns,
     from_gap,
     mixture_task,
@@ -241,3 +243,27 @@ def test_a_pool_smaller_than_the_samples_asked_for_works_or_is_refused(size):
     except BayesgapError:
         return
     assert found.success.item() == (size > 0)
+
+
+@pytest.mark.parametrize("name", ["mnist-0-6/asymmetric", "mnist-4-5/asymmetric"])
+def test_a_success_does_not_depend_on_the_size_of_the_batch(name):
+    """Log-densities of millions of nats cancel here, and other batches round them otherwise."""
+    task = load_task(name)
+    optimum = task.bayes_classifier()
+    x, _ = task.sample_given(torch.arange(2).repeat(20), seed=5)
+    y = decisions(optimum, x)
+    found = BoundaryWalk(task.sample(200, seed=6)[0])(optimum, x, y)
+    assert found.success.all()
+    for size in (1, 3, 17):
+        again = torch.cat([optimum(part) for part in found.images.split(size)])
+        assert (again.argmax(dim=1) != y).all()
+
+
+def test_a_start_where_logits_are_equal_is_a_success_as_the_first_of_them_decides():
+    def clipped(x):
+        return torch.stack([torch.zeros(len(x)).to(x), (x[:, 0, 0, 0] - 0.5).relu()], dim=1)
+
+    x = torch.ones(3, 1, 1, 2, dtype=torch.float64)
+    found = BoundaryWalk(torch.zeros(1, 1, 1, 2))(Function(clipped), x, torch.ones(3).long())
+    assert found.success.all()
+    assert (found.images[:, 0, 0, 0] <= 0.5).all()

@@ -164,3 +164,18 @@ def test_a_classifier_of_other_images_is_refused_with_the_shape_given():
 def test_labels_that_cannot_be_learned_are_refused(labels, said):
     with pytest.raises(BayesgapError, match=said):
         check_labels(torch.tensor(labels, dtype=torch.int64), 2)
+
+
+def test_evaluating_freezes_parameters_and_gives_back_those_that_were_trained():
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    network[0].requires_grad_(False)
+    with evaluating(network):
+        assert not any(parameter.requires_grad for parameter in network.parameters())
+    assert [p.requires_grad for p in network.parameters()] == [False, False, True, True]
+
+
+def test_a_classifier_that_changes_its_input_changes_no_images():
+    x = normal(0, 3, 1, 2, 2)
+    before = x.clone()
+    logits(Function(lambda x: x.sub_(1).flatten(1)[:, :2]), x)
+    assert torch.equal(x, before)

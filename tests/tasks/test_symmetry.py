@@ -241,6 +241,10 @@ def test_as_many_images_as_a_rank_needs_are_enough():
 
 
 def test_images_that_are_no_finite_floats_have_no_spread():
-    for x in (torch.zeros(60, 60, dtype=torch.uint8), torch.full((60, 60), math.nan)):
-        with without_shape_checks(), pytest.raises(BayesgapError, match="finite floating-point"):
+    for x, held in (
+        (torch.zeros(60, 60, dtype=torch.uint8), r"got torch\.uint8"),
+        (torch.zeros(60, 60).numpy(), "got a ndarray"),
+        (torch.full((60, 60), math.nan), "NaN or infinity"),
+    ):
+        with without_shape_checks(), pytest.raises(BayesgapError, match=held):
             principal_spread(x)

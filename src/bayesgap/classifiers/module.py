@@ -37,7 +37,10 @@ def placed(classifier: nn.Module, x: Float[Tensor, "n *image"]) -> Float[Tensor,
 
 @contextmanager
 def evaluating(classifier: nn.Module) -> Iterator[None]:
-    """Puts a classifier into evaluation mode, and its modules back into their own afterwards.
+    """Puts a classifier into evaluation mode with frozen parameters, and back as it was after.
+
+    An attack differentiates by images alone: without this it would leave gradients behind on
+    parameters that their owner goes on to train.
 
     Raises:
         BayesgapError: it is no module.
@@ -48,12 +51,15 @@ def evaluating(classifier: nn.Module) -> Iterator[None]:
             f"{type(classifier).__name__}."
         )
     modes = [(module, module.training) for module in classifier.modules()]
-    classifier.eval()
+    trained = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
+    classifier.eval().requires_grad_(False)
     try:
         yield
     finally:
         for module, mode in modes:
             module.training = mode
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def outputs(classifier: nn.Module, x: Float[Tensor, "n *image"]) -> Float[Tensor, "n classes"]:

@@ -4,6 +4,7 @@ import math
 import warnings
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from numbers import Integral
 
 import torch
 from jaxtyping import Float, Int
@@ -83,6 +84,11 @@ def check_images(x: Tensor, components: int, latent: int, noise_floor: float) ->
     if not finite.all():
         bad = (~finite).nonzero().flatten().tolist()
         raise BayesgapError(f"{len(bad)} of {len(x)} images hold NaN or infinity, first: {bad[0]}.")
+    if not (isinstance(components, Integral) and isinstance(latent, Integral)):
+        raise BayesgapError(
+            f"Components and latent factors are counted in integers; got {components!r} and "
+            f"{latent!r}."
+        )
     if components < 1 or not 0 <= latent <= x.shape[1]:
         raise BayesgapError(
             f"A mixture needs at least 1 component and 0 to {x.shape[1]} latent factors; "

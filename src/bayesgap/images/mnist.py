@@ -30,6 +30,8 @@ def load_mnist(
     Raises:
         BayesgapError: something that is no digit, a digit twice, or no such split.
     """
+    if isinstance(digits, int):
+        raise BayesgapError(f"Digits are given as a list; for one digit, [{digits}].")
     if not digits or len(set(digits)) < len(digits) or not set(digits) <= set(range(10)):
         raise BayesgapError(f"Digits must be different numbers from 0 to 9; got {list(digits)}.")
     if split not in ("train", "test"):

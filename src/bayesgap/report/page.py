@@ -54,6 +54,8 @@ def make_folder(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise BayesgapError(f"Cannot write to {folder}: it is a file, not a folder.") from error
     except OSError as error:
         raise BayesgapError(f"Cannot write to {folder}: {error.strerror or error}.") from error
     probe = folder / ".probe"

@@ -107,8 +107,11 @@ def principal_spread(x: Float[Tensor, "n *image"], *, rank: int = DIRECTION_RANK
     Raises:
         BayesgapError: fewer images or pixels than `rank`, or values that are no finite floats.
     """
-    if not torch.is_floating_point(x) or not x.isfinite().all():
-        raise BayesgapError(f"Images must be finite floating-point values; these are {x.dtype}.")
+    if not isinstance(x, Tensor) or not torch.is_floating_point(x):
+        kind = x.dtype if isinstance(x, Tensor) else f"a {type(x).__name__}"
+        raise BayesgapError(f"Images must be a floating-point torch tensor; got {kind}.")
+    if not x.isfinite().all():
+        raise BayesgapError("Images with NaN or infinity have no principal directions.")
     points = x.flatten(1).double()
     if not 1 <= rank <= min(len(points) - 1, points.shape[1]):
         raise BayesgapError(

@@ -71,7 +71,7 @@ class Scale:
 SCALES = {
     "quick": Scale(
         name="quick",
-        images=1_500,
+        images=1_000,
         seeds=1,
         per_class=100,
         checks={BAYES: {"cw-l2": 5}},
@@ -81,7 +81,7 @@ SCALES = {
         accuracy=0.999,
         gammas=(0.001, 0.01, 0.1),
         costs=(COST, 500 * COST),
-        training=Training(epochs=6),
+        training=Training(epochs=8),
     ),
     "default": Scale(
         name="default",

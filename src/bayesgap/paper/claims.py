@@ -268,7 +268,7 @@ def ld_grad_agrees_with_cw(results: Results) -> Claim:
         plain = l2_table(outcomes["ld-grad"], y)[:, : cw.shape[1]]
         share = min(success["ld-grad"], success["cw-l2"])
         ratio = _guarded(ratio_with_interval(plain, cw), share, at_least=COMPARABLE_SUCCESS)
-        label = f"{task} (broken: {success['ld-grad']:.0%}, by CW-L2 {success['cw-l2']:.0%})"
+        label = f"{task} (LD-Grad breaks {success['ld-grad']:.0%}, CW-L2 {success['cw-l2']:.0%})"
         numbers.append(Number(label, *ratio, at_least=ALIKE[0], at_most=ALIKE[1]))
     return Claim(
         "LD-Grad agrees with CW-L2",

@@ -66,6 +66,15 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, arguments, said):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that refuses even root")
+def test_a_store_that_refuses_to_be_written_is_one_sentence(tmp_path):
+    done = command("reproduce", "--out", str(tmp_path), "--store", "/proc/no/store")
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: ")
+    assert "/proc/no/store" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
 def test_an_interruption_says_that_nothing_is_lost(monkeypatch, capsys):
     def interrupted():
         raise KeyboardInterrupt

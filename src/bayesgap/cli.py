@@ -73,7 +73,7 @@ def reproduce(
     scale: Annotated[
         str,
         typer.Option(
-            help="How much to compute: default (7 minutes on 2 cores) or quick (2 minutes)."
+            help="How much to compute: default (8 minutes on 2 cores) or quick (2 minutes)."
         ),
     ] = "default",
     seed: Annotated[int, typer.Option(help="What all random numbers follow from.")] = 0,

@@ -23,7 +23,7 @@ SMALLEST_TURN = 1e-3  # a ray that cannot even turn by this share is finished
 SMALLEST_GAIN = 1e-5  # as is one that gets shorter by less than this share
 SAFETY = 32  # roundings of the image that a perturbation is lengthened by, and of the gap beyond 0
 NUDGES = 4  # evaluations that show how far a gap is rounded
-LENGTHENING = 4.0
+LENGTHENING = 4.0  # factor by which a perturbation's extra length grows until the gap is clear of 0
 LONGEST = 1e-4  # share of its length beyond which a perturbation is not lengthened again
 TINY = 1e-30  # keeps vanished gradients from dividing by 0, in float32 too
 
@@ -65,6 +65,7 @@ def value_and_gradient(
 
 def gaps(classifier: nn.Module, y: Int[Tensor, " n"]) -> Gap:
     """The margin of y as a function of the images: negative where the decision is another."""
+    # Of a copy, for a forward may change its input in place.
     return lambda images: margin(classifier(images.clone()), y)
 
 

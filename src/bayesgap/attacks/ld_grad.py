@@ -28,7 +28,7 @@ class LDGrad(Attack):
     """The paper's attack: a few steps along the gradient, each sized to cross the difference.
 
     How far to cross, the paper does not say. Steps here aim beyond 0 by a share of the initial
-    difference: with 5 %, nearly every image of a symmetric task flips, as in table 1; with 0.1 %
+    difference: with 5 %, nine in ten images of a symmetric task flip (table 1: all); with 0.1 %
     a fifth stays, held by another component of its class. What it misses, it misses.
     """
 

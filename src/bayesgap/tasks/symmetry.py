@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
 from bayesgap.errors import BayesgapError
-from bayesgap.tasks.task import Spread, Task
+from bayesgap.tasks.task import Spread, Task, check_floating
 
 NOISE_STD = 1e-3  # appendix B.2
 OUTLIER_VARIANCE = 0.5  # appendix B.2: D = 0.5
@@ -107,9 +107,7 @@ def principal_spread(x: Float[Tensor, "n *image"], *, rank: int = DIRECTION_RANK
     Raises:
         BayesgapError: fewer images or pixels than `rank`, or values that are no finite floats.
     """
-    if not isinstance(x, Tensor) or not torch.is_floating_point(x):
-        kind = x.dtype if isinstance(x, Tensor) else f"a {type(x).__name__}"
-        raise BayesgapError(f"Images must be a floating-point torch tensor; got {kind}.")
+    check_floating(x)
     if not x.isfinite().all():
         raise BayesgapError("Images with NaN or infinity have no principal directions.")
     points = x.flatten(1).double()

@@ -212,9 +212,7 @@ class Task:
 
     def check_images(self, x: Tensor) -> None:
         """Refuse images that are not this task's: their shape, or NaN or infinity in them."""
-        if not isinstance(x, Tensor) or not torch.is_floating_point(x):
-            kind = x.dtype if isinstance(x, Tensor) else f"a {type(x).__name__}"
-            raise BayesgapError(f"Images must be a floating-point torch tensor; got {kind}.")
+        check_floating(x)
         if tuple(x.shape[1:]) != self.image_shape:
             raise BayesgapError(
                 f"The task {self.name} has images of shape {self.image_shape}; "
@@ -328,6 +326,13 @@ class Task:
     def __repr__(self) -> str:
         sizes = ", ".join(str(density.components) for density in self.densities)
         return f"Task({self.name!r}, {self.class_names}, components=({sizes}))"
+
+
+def check_floating(x: Tensor) -> None:
+    """Refuse images that are no tensor of floating-point values."""
+    if not isinstance(x, Tensor) or not torch.is_floating_point(x):
+        kind = x.dtype if isinstance(x, Tensor) else f"a {type(x).__name__}"
+        raise BayesgapError(f"Images must be a floating-point torch tensor; got {kind}.")
 
 
 def _typed(value: Any, name: str, kind: type) -> Any:

@@ -179,7 +179,7 @@ def release(
 ) -> None:
     """Fit densities to real MNIST digits and add the task to a folder as a new version.
 
-    This is how the tasks that travel with the package were made; it takes some three minutes.
+    This is how the tasks that travel with the package were made; it takes three to five minutes.
     """
     from bayesgap.paper.release import release as fit_and_release
     from bayesgap.report.page import make_folder

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from bayesgap.errors import BayesgapError
     from bayesgap.evaluation.evaluate import Evaluation, evaluate
     from bayesgap.images.mnist import load_mnist
+    from bayesgap.radius.certificate import Verification, verify
+    from bayesgap.radius.certify import Bracket, certify
     from bayesgap.tasks.catalog import load_task, task_names
     from bayesgap.tasks.symmetry import asymmetric, principal_spread, symmetric
     from bayesgap.tasks.task import Task
@@ -30,11 +32,14 @@ _MODULES = {
     "Attack": "attacks.base",
     "BayesgapError": "errors",
     "BestOf": "attacks.base",
+    "Bracket": "radius.certify",
     "Evaluation": "evaluation.evaluate",
     "Fit": "densities.fitting",
     "MixtureOfFactorAnalyzers": "densities.mfa",
     "Task": "tasks.task",
+    "Verification": "radius.certificate",
     "asymmetric": "tasks.symmetry",
+    "certify": "radius.certify",
     "evaluate": "evaluation.evaluate",
     "fit_em": "densities.em",
     "fit_sgd": "densities.sgd",
@@ -44,6 +49,7 @@ _MODULES = {
     "principal_spread": "tasks.symmetry",
     "symmetric": "tasks.symmetry",
     "task_names": "tasks.catalog",
+    "verify": "radius.certificate",
 }
 
 __all__ = [
@@ -51,12 +57,15 @@ __all__ = [
     "Attack",
     "BayesgapError",
     "BestOf",
+    "Bracket",
     "Evaluation",
     "Fit",
     "MixtureOfFactorAnalyzers",
     "Task",
+    "Verification",
     "__version__",
     "asymmetric",
+    "certify",
     "evaluate",
     "fit_em",
     "fit_sgd",
@@ -66,6 +75,7 @@ __all__ = [
     "principal_spread",
     "symmetric",
     "task_names",
+    "verify",
 ]
 
 

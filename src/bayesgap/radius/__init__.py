@@ -1,0 +1,1 @@
+"""Certified distances to the optimal decision boundary."""

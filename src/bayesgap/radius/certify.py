@@ -1,0 +1,241 @@
+"""Certified distances to the Bayes-optimal decision boundary: lower ≤ radius ≤ upper.
+
+The radius of a point is the L2 distance to the nearest one that the optimum decides otherwise.
+Its lower bound is a proof (`proof`), its upper bound a point (`search`, then a walk along the
+boundary). What proves the lower bounds can be kept in a file that anyone may check again.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from threadpoolctl import threadpool_limits
+from torch import Tensor, nn
+
+from bayesgap.attacks.boundary import nearest_crossing
+from bayesgap.classifiers.module import decisions
+from bayesgap.errors import BayesgapError
+from bayesgap.progress import progress
+from bayesgap.radius.certificate import POINTS, UNUSED, Claims, save
+from bayesgap.radius.dual import Pairs
+from bayesgap.radius.proof import Prover
+from bayesgap.radius.search import search
+from bayesgap.tasks.bayes import BayesClassifier, Rule
+from bayesgap.tasks.task import Task
+
+CHUNK = 256  # points at a time
+RESERVE = 1e-9  # share by which a radius is reported smaller than proven, for other machines
+OPEN = 1 + 1e-4  # upper/lower above which the upper bound is walked nearer
+WALK_STEPS = 40
+NUDGES = (1 + 1e-9, 1 + 1e-6)  # of the nearest point found, so that it lies on the far side
+FIRST_SHARE, LAST_SHARE = 1e-10, 1e-6  # of the distance, by which a doubtful image is moved on
+STRETCHES = (1.0, 1.1, 1.5, 2.0, 4.0)  # of it, where a box cuts it off
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """The optimum's exact robustness at some points: lower ≤ radius ≤ upper, in pixel units.
+
+    Attributes:
+        lower: Proven; float64. 0 where the point is misclassified.
+        upper: The distance of `images`; infinite where no other decision was found.
+        images: The nearest point found that the optimum decides otherwise; the point itself
+            where it is misclassified or none was found.
+        correct: Whether the optimum decides the point as its label; the others have radius 0
+            and belong into no mean.
+        target: The component that decides: of all, the one nearest to winning at the lower
+            bound, in the order of `BayesClassifier.component_class`; −1 where misclassified.
+        target_class: Its class; the decision on the image where misclassified.
+        source: The own component that holds it off most; −1 where misclassified.
+        rule: How classes collect their components.
+        task: Whose.
+        x: The points.
+        y: Their labels.
+        claims: What proves the lower bounds.
+    """
+
+    lower: Float[Tensor, " n"]
+    upper: Float[Tensor, " n"]
+    images: Float[Tensor, "n C H W"]
+    correct: Bool[Tensor, " n"]
+    target: Int[Tensor, " n"]
+    target_class: Int[Tensor, " n"]
+    source: Int[Tensor, " n"]
+    rule: Rule
+    task: Task
+    x: Float[Tensor, "n C H W"]
+    y: Int[Tensor, " n"]
+    claims: Claims
+
+    def __repr__(self) -> str:
+        if not self.correct.any():
+            return f"Bracket({self.task.name!r}, no point of {len(self.y)} decided correctly)"
+        lower, upper = (t[self.correct].mean().item() for t in (self.lower, self.upper))
+        return (
+            f"Bracket({self.task.name!r}, {int(self.correct.sum())} of {len(self.y)} points "
+            f"decided correctly, mean radius {lower:.5g} to {upper:.5g})"
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the certificate to one safetensors file: task, points, bounds and proofs.
+
+        Raises:
+            BayesgapError: the folder is missing or not writable.
+        """
+        points = {name: getattr(self, name) for name in POINTS}
+        save(path, self.task, self.rule, points, self.claims)
+
+
+def certify(
+    task: Task,
+    x: Float[Tensor, "n C H W"],
+    y: Int[Tensor, " n"],
+    *,
+    rule: Rule = "log-sum-exp",
+    box: tuple[float, float] | None = None,
+) -> Bracket:
+    """Bound how far each point is from the nearest one that the optimum decides otherwise.
+
+    Args:
+        task: Of two or more classes; any mixtures of factor analyzers.
+        x: Points; computed with in float64.
+        y: Their labels.
+        rule: Whose optimum: "log-sum-exp" over a class's components, or the paper's
+            "max-component".
+        box: Smallest and largest pixel value of adversarial points. The lower bound is the one
+            without a box, which is valid within it.
+
+    Raises:
+        BayesgapError: images, labels or a box that are none.
+    """
+    if not isinstance(task, Task):
+        raise BayesgapError(
+            f"A task is needed, such as bayesgap.load_task gives; got a {type(task).__name__}."
+        )
+    task.check_images(x)
+    task.check_labels(y, len(x))
+    if not len(x):
+        raise BayesgapError("There are no points to certify.")
+    if box is not None and not box[0] < box[1]:
+        raise BayesgapError(f"A box is (lowest, highest); got {tuple(box)}.")
+    x, y = x.detach().double().cpu(), y.long().cpu()
+    classifier = task.bayes_classifier(temperature=1.0, rule=rule)
+    prover = Prover(task, rule)
+    decided = decisions(classifier, x)
+    correct = decided == y
+    lower, images, parts = torch.zeros(len(x), dtype=torch.float64), x.clone(), []
+    with (
+        threadpool_limits(1, user_api="blas"),  # NumPy's products are small
+        progress(f"certifying {len(x)} points of {task.name}", len(x)) as advance,
+    ):
+        advance(int((~correct).sum()))
+        for rows in correct.nonzero().flatten().split(CHUNK):
+            points, labels = x[rows], y[rows]
+            found = search(classifier, points.flatten(1), labels)
+            radii, claims = _prove(prover, points, labels, found.pairs)
+            lower[rows] = (1 - RESERVE) * radii
+            nearest = _nearest(classifier, points, labels, found.moves, radii, box)
+            images[rows] = _beyond_doubt(prover, points, labels, nearest, box)
+            parts.append(claims._replace(point=rows[claims.point]))
+            advance(len(rows))
+    claims = Claims.joined(parts)
+    flipped = decisions(classifier, images) != y
+    upper = torch.where(flipped, (images - x).flatten(1).norm(dim=1), torch.inf)
+    target, source = _deciding(claims, len(x))
+    label = torch.where(correct, classifier.component_class[target], decided)
+    return Bracket(lower, upper, images, correct, target, label, source, rule, task, x, y, claims)
+
+
+def _prove(
+    prover: Prover, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"], pairs: Pairs
+) -> tuple[Float[Tensor, " n"], Claims]:
+    """What the multipliers found prove, and the claims with the log-weights that go with it."""
+    total = pairs.multipliers.sum(dim=1)
+    used = pairs.multipliers > 0
+    claims = Claims(
+        point=pairs.point,
+        target=pairs.target,
+        own=torch.where(used, pairs.own, UNUSED),
+        shares=pairs.multipliers / total[:, None],
+        steepness=1 / total,
+        log_weight=torch.zeros_like(total),
+    )
+    claimed, _ = claims.of_points(len(x))
+    radii, log_weights = prover.radii(x.flatten(1).numpy(), y.numpy(), claimed)
+    # Pairs come in the order of their points.
+    joined = torch.from_numpy(np.concatenate(log_weights))
+    return torch.from_numpy(radii), claims._replace(log_weight=joined)
+
+
+def _nearest(
+    classifier: BayesClassifier,
+    x: Float[Tensor, "n C H W"],
+    y: Int[Tensor, " n"],
+    moves: Float[Tensor, "n d"],
+    radii: Float[Tensor, " n"],
+    box: tuple[float, float] | None,
+) -> Float[Tensor, "n C H W"]:
+    """The nearest points decided otherwise, walked nearer where bounds are apart."""
+    found = moves.reshape(x.shape)
+    if box is not None:
+        inside = _Boxed(classifier, box)
+        starts = (x + stretch * found for stretch in STRETCHES)
+        return nearest_crossing(inside, x, y, starts, WALK_STEPS).clamp(*box)
+    images = x.clone()
+    apart = moves.norm(dim=1) > OPEN * radii
+    for rows, steps in ((apart, WALK_STEPS), (~apart, 0)):
+        if rows.any():
+            starts = (x[rows] + nudge * found[rows] for nudge in NUDGES)
+            images[rows] = nearest_crossing(classifier, x[rows], y[rows], starts, steps)
+    return images
+
+
+def _beyond_doubt(
+    prover: Prover,
+    x: Float[Tensor, "n C H W"],
+    y: Int[Tensor, " n"],
+    images: Float[Tensor, "n C H W"],
+    box: tuple[float, float] | None,
+) -> Float[Tensor, "n C H W"]:
+    """The images a little farther from x, until rounding cannot make their decision doubtful."""
+    share = FIRST_SHARE
+    doubtful = torch.arange(len(x))
+    images = images.clone()
+    while share < LAST_SHARE:
+        flat = images[doubtful].flatten(1).numpy()
+        proven = torch.from_numpy(prover.decided_otherwise(flat, y[doubtful].numpy()))
+        doubtful = doubtful[~proven]
+        if not len(doubtful):
+            break
+        farther = images[doubtful] + share * (images[doubtful] - x[doubtful])
+        images[doubtful] = farther if box is None else farther.clamp(*box)
+        share *= 4
+    return images
+
+
+class _Boxed(nn.Module):
+    """A classifier of images as they are after clipping to a box.
+
+    Where an image lies in the box, clipping brings no point of the box's outside farther from it.
+    """
+
+    def __init__(self, classifier: nn.Module, box: tuple[float, float]):
+        super().__init__()
+        self.classifier = classifier
+        self.box = box
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(x.clamp(*self.box))
+
+
+def _deciding(claims: Claims, n: int) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+    """For each point the target of the largest weight, and the largest share that holds it."""
+    target, source = torch.full((n,), UNUSED), torch.full((n,), UNUSED)
+    order = claims.log_weight.argsort(stable=True)  # the largest of each point is written last
+    for row in order.tolist():
+        point = claims.point[row]
+        target[point] = claims.target[row]
+        source[point] = claims.own[row, claims.shares[row].argmax()]
+    return target, source

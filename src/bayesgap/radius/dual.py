@@ -1,0 +1,233 @@
+"""The search for multipliers: how far can the region of one target component be pushed away?
+
+For a target component j of another class, with log-weight log w_j, and own components i, let
+q_i(u) = a_i(x + u) − b_j(x + u) + log w_j. Wherever the target's share decides, all of
+Σ λ_i q_i(u) + ΛH(λ/Λ) ≤ 0 hold (Λ = Σ λ_i ≥ 0), so the squared distance to there is at least twice
+
+    Ψ(λ) = min over u of ½‖u‖² + Σ_i λ_i q_i(u) + ΛH(λ/Λ),
+
+a concave function whose gradient is q_i(u*) − log(λ_i/Λ) and whose curvature is −J H⁻¹ Jᵀ less
+that of the entropy, with H = I + Σ_i λ_i(Σ_j⁻¹ − Σ_i⁻¹) positive definite and J the gradients of
+the q_i at the minimiser u*. Newton's method climbs it for all pairs of a point and a target at
+once. Nothing here has to be believed: `proof` finds out what the multipliers are worth.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from bayesgap.radius.frame import Frame
+
+ITERATIONS = 60
+GAIN = 1e-8  # relative to the value: what is worth another step
+SMALLEST_SHARE = 1e-13  # of a multiplier in their sum; below, its component is left out
+KEPT = 0.9  # of the way to where a multiplier becomes 0, with entropy
+SHORTER = 4.0  # factor by which a step that does not climb is shortened
+SMALLEST_STEP = 1e-9  # relative to the multipliers
+RIDGE = 1e-12  # relative, added to curvatures that may be singular
+TINY = 1e-300
+COPIES = 3  # of all loadings of a problem that are in memory at once
+CHUNK_BYTES = 256 * 2**20
+
+
+@dataclass
+class Pairs:
+    """Problems: each a point, a target component and the own components that hold it off.
+
+    Attributes:
+        point: Index of each problem's point.
+        z: The points' coordinates.
+        target: Index of each problem's target component.
+        own: Indices of own components; of an unused place, any index.
+        used: Which places are used.
+        log_weight: log w of the target.
+        multipliers: λ, 0 in unused places.
+        value: Ψ(λ).
+        moves: The minimiser u*.
+    """
+
+    point: Int[Tensor, " B"]
+    z: Float[Tensor, "B D"]
+    target: Int[Tensor, " B"]
+    own: Int[Tensor, "B m"]
+    used: Bool[Tensor, "B m"]
+    log_weight: Float[Tensor, " B"]
+    multipliers: Float[Tensor, "B m"]
+    value: Float[Tensor, " B"]
+    moves: Float[Tensor, "B D"]
+
+    def __getitem__(self, rows: Bool[Tensor, " B"]) -> "Pairs":
+        """Some of the problems."""
+        return Pairs(**{name: tensor[rows] for name, tensor in vars(self).items()})
+
+
+class Local(NamedTuple):
+    """What the q_i of a batch of problems are made of.
+
+    Attributes:
+        difference: s_j − s_i, of the inverse noises.
+        target_loadings, own_loadings: W_j and W_i.
+        constants: q_i(0).
+        gradients: Of q_i at 0.
+    """
+
+    difference: Float[Tensor, "B m S"]
+    target_loadings: Float[Tensor, "B l D"]
+    own_loadings: Float[Tensor, "B m l D"]
+    constants: Float[Tensor, "B m"]
+    gradients: Float[Tensor, "B m D"]
+
+
+class Evaluation(NamedTuple):
+    """Ψ at some multipliers, with its first two derivatives.
+
+    Attributes:
+        legal: Whether H is positive definite there; else nothing else means anything.
+        value: Ψ.
+        moves: The minimiser u*.
+        slope: The gradient of Ψ.
+        curvature: Minus its Hessian.
+    """
+
+    legal: Bool[Tensor, " B"]
+    value: Float[Tensor, " B"]
+    moves: Float[Tensor, "B D"]
+    slope: Float[Tensor, "B m"]
+    curvature: Float[Tensor, "B m m"]
+
+
+def ascend(
+    frame: Frame,
+    pairs: Pairs,
+    rows: Int[Tensor, " live"],
+    *,
+    entropic: bool,
+    enough: Float[Tensor, " B"],
+) -> None:
+    """Climb Ψ from where some pairs' multipliers are, in place.
+
+    Args:
+        frame: The components.
+        pairs: Problems.
+        rows: Which of them to climb.
+        entropic: Whether the entropy belongs to Ψ (the rule of the log-sum-exp).
+        enough: Values above which a pair need not be climbed on.
+    """
+    width, (latent, dimension) = pairs.own.shape[1], frame.loadings.shape[1:]
+    floats = dimension * (COPIES * (width + 1) * latent + 4 * width)
+    for chunk in rows.split(max(1, CHUNK_BYTES // (8 * floats))):
+        _ascend(frame, pairs, chunk, entropic, enough[chunk])
+
+
+def _ascend(
+    frame: Frame, pairs: Pairs, live: Int[Tensor, " live"], entropic: bool, enough: Tensor
+) -> None:
+    problems = pairs[live]
+    at, used = _local(frame, problems), problems.used
+    current, step = torch.zeros_like(problems.multipliers), problems.multipliers
+    value = torch.full_like(problems.value, -torch.inf)
+    for _ in range(ITERATIONS):
+        trial = (current + step).clamp(min=0)
+        e = _evaluate(at, trial, entropic)
+        better = e.legal & (e.value >= value)
+        rows = live[better]
+        pairs.multipliers[rows] = trial[better]
+        pairs.value[rows] = e.value[better]
+        pairs.moves[rows] = e.moves[better]
+        current = torch.where(better[:, None], trial, current)
+        value = torch.where(better, e.value, value)
+        fresh, gain = _newton(e, trial, used, entropic)
+        step = torch.where(better[:, None], fresh, step / SHORTER)
+        still = (step.abs() <= SMALLEST_STEP * current).all(dim=1)
+        done = torch.where(better, gain <= GAIN * value.abs(), still) | (value > enough)
+        if done.all():
+            break
+        on = ~done
+        live, enough, used = live[on], enough[on], used[on]
+        at = Local(*(part[on] for part in at))
+        current, value, step = current[on], value[on], step[on]
+
+
+def _local(frame: Frame, pairs: Pairs) -> Local:
+    z, own, target = pairs.z, pairs.own, pairs.target
+    values = frame.values(z)
+    slopes = torch.stack([frame.slopes(z, one) for one in own.unbind(dim=1)], dim=1)
+    heights = values.gather(1, own) - values.gather(1, target[:, None])
+    return Local(
+        frame.precisions[target][:, None] - frame.precisions[own],
+        frame.loadings[target],
+        frame.loadings[own],
+        heights + pairs.log_weight[:, None],
+        frame.slopes(z, target)[:, None] - slopes,
+    )
+
+
+def _evaluate(at: Local, multipliers: Float[Tensor, "B m"], entropic: bool) -> Evaluation:
+    """Ψ by the Woodbury identity: H = diag(E) + VᵀV − BᵀB, with E positive.
+
+    The rows of V are √λ_i W_i, those of B are √Λ W_j. With T = I + V E⁻¹Vᵀ, H is positive
+    definite where the Schur complement P = I − B E⁻¹Bᵀ + B E⁻¹Vᵀ T⁻¹ V E⁻¹Bᵀ is.
+    """
+    total = multipliers.sum(dim=1)
+    diagonal = 1 + (multipliers[:, :, None] * at.difference).sum(dim=1)
+    own = (multipliers.sqrt()[:, :, None, None] * at.own_loadings).flatten(1, 2)
+    rows = torch.cat([own, total.sqrt()[:, None, None] * at.target_loadings], dim=1)
+    scaled = rows / diagonal[:, None]
+    gram = scaled @ rows.mT
+    held, eye = own.shape[1], torch.eye(rows.shape[1]).to(gram)
+    outer, outer_info = torch.linalg.cholesky_ex((gram + eye)[:, :held, :held])
+    cross = torch.linalg.solve_triangular(outer, gram[:, :held, held:], upper=False)
+    schur = (eye - gram)[:, held:, held:] + cross.mT @ cross
+    inner, inner_info = torch.linalg.cholesky_ex(schur)
+
+    def inverse(right: Float[Tensor, "B k D"]) -> Float[Tensor, "B k D"]:
+        """H⁻¹ times each row."""
+        first = right / diagonal[:, None]
+        inside = (first @ rows.mT).mT
+        y = torch.linalg.solve_triangular(outer, inside[:, :held], upper=False)
+        below = torch.cholesky_solve(cross.mT @ y - inside[:, held:], inner)
+        above = torch.linalg.solve_triangular(outer.mT, y - cross @ below, upper=True)
+        return first - torch.cat([above, below], dim=1).mT @ scaled
+
+    gradient = (multipliers[:, :, None] * at.gradients).sum(dim=1, keepdim=True)
+    u = -inverse(gradient)
+    on_target = (u @ at.target_loadings.mT) @ at.target_loadings
+    on_own = (at.own_loadings @ u[:, :, :, None]).mT @ at.own_loadings
+    turned = at.difference * u - on_target + on_own.squeeze(2)  # each Hessian of a q_i times u
+    q = at.constants + ((at.gradients + 0.5 * turned) @ u.mT).squeeze(2)
+    value = 0.5 * u.square().sum(dim=(1, 2)) + (multipliers * q).sum(dim=1)
+    steep = at.gradients + turned
+    curvature = inverse(steep) @ steep.mT
+    if entropic:
+        sums = total.clamp(min=TINY)[:, None]
+        shares = (multipliers / sums).clamp(min=SMALLEST_SHARE)
+        value = value - (multipliers * shares.log()).sum(dim=1)
+        q = q - shares.log()
+        curvature = curvature + torch.diag_embed(1 / (shares * sums)) - 1 / sums[:, :, None]
+    definite = (diagonal > 0).all(dim=1) & (outer_info == 0) & (inner_info == 0)
+    return Evaluation(definite & value.isfinite(), value, u.squeeze(1), q, curvature)
+
+
+def _newton(
+    e: Evaluation, multipliers: Float[Tensor, "B m"], used: Bool[Tensor, "B m"], entropic: bool
+) -> tuple[Float[Tensor, "B m"], Float[Tensor, " B"]]:
+    """Newton's step of the multipliers that are free to move, and the gain that it promises.
+
+    A step ends where the first multiplier becomes 0, or, with entropy, before.
+    """
+    least = SMALLEST_SHARE * multipliers.sum(dim=1, keepdim=True) if entropic else 0.0
+    above = multipliers > least
+    free = used & (above | (e.slope > 0))
+    eye = torch.eye(used.shape[1]).to(e.curvature)
+    curvature = torch.where(free[:, :, None] & free[:, None], e.curvature, eye)
+    scale = curvature.diagonal(dim1=1, dim2=2).clamp(min=TINY).rsqrt()
+    scaled = scale[:, :, None] * curvature * scale[:, None] + RIDGE * eye
+    slope = torch.where(free, e.slope, 0.0)
+    step = scale * torch.linalg.solve_ex(scaled, scale * slope)[0]
+    gain = 0.5 * (slope * step).sum(dim=1)
+    room = (KEPT if entropic else 1.0) * multipliers / -step.clamp(max=-TINY)
+    room = torch.where(above & (step < 0), room, torch.inf).amin(dim=1, keepdim=True)
+    return step * room.clamp(max=1.0), gain

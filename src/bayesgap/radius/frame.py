@@ -1,0 +1,115 @@
+"""The components of a task as quadratics, in as few coordinates as describe them.
+
+Where every noise is isotropic, nothing happens outside the span of all factors and of the
+differences between means: an image is its coordinates in there and the length of what is left
+of it. Searches then work in K(l + 1) dimensions instead of d. Proofs do not; they return to the
+images themselves (see `proof`).
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize, pad
+
+from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
+
+DENSE = 16  # dimensions up to which all of a covariance counts as factors
+
+
+class Frame(NamedTuple):
+    """Quadratics a_k(z) = constants_k − ½ (z − m_k)ᵀ(diag(s_k) − W_kᵀW_k)(z − m_k), in nats.
+
+    Attributes:
+        basis: Orthonormal columns of all coordinates but the last, or None where the coordinates
+            are the pixels.
+        centre: Pixel values of the origin.
+        means: m.
+        precisions: s, the inverse noise variances; one for all coordinates where isotropic.
+        loadings: W.
+        constants: log prior + log pi + the logarithm of the Gaussian's normalisation.
+    """
+
+    basis: Float[Tensor, "d D-1"] | None
+    centre: Float[Tensor, " d"]
+    means: Float[Tensor, "K D"]
+    precisions: Float[Tensor, "K S"]
+    loadings: Float[Tensor, "K l D"]
+    constants: Float[Tensor, " K"]
+
+    def coordinates(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n D"]:
+        """Where images lie."""
+        centred = x - self.centre
+        if self.basis is None:
+            return centred
+        inside = centred @ self.basis
+        rest = (centred - inside @ self.basis.mT).norm(dim=1, keepdim=True)
+        return torch.cat([inside, rest], dim=1)
+
+    def displacements(
+        self, x: Float[Tensor, "n d"], moves: Float[Tensor, "n D"]
+    ) -> Float[Tensor, "n d"]:
+        """What moves in coordinates are in pixels; the last is along what is left of each image."""
+        if self.basis is None:
+            return moves
+        centred = x - self.centre
+        rest = centred - centred @ self.basis @ self.basis.mT
+        length = rest.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+        return moves[:, :-1] @ self.basis.mT + moves[:, -1:] / length * rest
+
+    def values(self, z: Float[Tensor, "n D"]) -> Float[Tensor, "n K"]:
+        """a_k(z) of every component."""
+        components, latent, dimension = self.loadings.shape
+        s, m = self.precisions.expand(-1, dimension), self.means
+        shifts = (self.loadings @ m[:, :, None]).flatten()
+        projected = z @ self.loadings.flatten(0, 1).mT - shifts
+        explained = projected.reshape(len(z), components, latent).square().sum(dim=2)
+        spread = z.square() @ s.mT - 2 * z @ (s * m).mT + (s * m.square()).sum(dim=1)
+        return self.constants + 0.5 * (explained - spread)
+
+    def slopes(self, z: Float[Tensor, "n D"], component: Int[Tensor, " n"]) -> Float[Tensor, "n D"]:
+        """Σ_k⁻¹(z − m_k), minus the gradient of a_k, of one component at each point."""
+        offset = z - self.means[component]
+        return self.times(component, offset)
+
+    def times(self, component: Int[Tensor, " n"], v: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
+        """Σ_k⁻¹v of one component at each vector."""
+        loadings = self.loadings[component]
+        inside = loadings @ v[:, :, None]
+        return self.precisions[component] * v - (loadings.mT @ inside).squeeze(2)
+
+
+def frame(density: MixtureOfFactorAnalyzers) -> Frame:
+    """The components of a mixture, in few coordinates where that is exact."""
+    whitening, (components, dimension) = density.whitening, density.means.shape
+    loadings, precisions = whitening.projections[:, :-1], 1 / density.noise
+    log_determinants = 2 * whitening.cholesky.diagonal(dim1=1, dim2=2).log().sum(dim=1)
+    log_determinants = log_determinants + density.noise.log().sum(dim=1)
+    constants = density.log_weights - 0.5 * (log_determinants + dimension * math.log(2 * math.pi))
+    means = density.means - whitening.centre
+    if (density.noise == density.noise[:, :1]).all():
+        precisions = precisions[:, :1]
+    if dimension <= DENSE:
+        precisions, loadings = _common(precisions.expand(-1, dimension), loadings)
+    elif precisions.shape[1] == 1 and components * (density.latent + 1) < dimension:
+        factors = normalize(density.factors.mT.flatten(0, 1), dim=1)
+        basis, _ = torch.linalg.qr(torch.cat([factors, means]).mT)
+        means, loadings = pad(means @ basis, (0, 1)), pad(loadings @ basis, (0, 1))
+        return Frame(basis, whitening.centre, means, precisions, loadings, constants)
+    return Frame(None, whitening.centre, means, precisions, loadings, constants)
+
+
+def _common(
+    precisions: Float[Tensor, "K d"], loadings: Float[Tensor, "K l d"]
+) -> tuple[Float[Tensor, "K 1"], Float[Tensor, "K d d"]]:
+    """The same Σ⁻¹ = s − WᵀW with one s for all components, the largest eigenvalue of any.
+
+    The part of H that is diagonal, which the search keeps positive, is then the identity.
+    """
+    inverse = torch.diag_embed(precisions) - loadings.mT @ loadings
+    values, vectors = torch.linalg.eigh(inverse)
+    largest = values.amax()
+    roots = (largest - values).clamp(min=0).sqrt()
+    return largest.expand(len(values), 1), roots[:, :, None] * vectors.mT

@@ -1,0 +1,478 @@
+"""Proofs: what multipliers are worth, with every rounding error bounded.
+
+This module shares no code with the search for multipliers, and trusts nothing that it found.
+It works on the images and the parameters of the densities themselves, in float64 and NumPy, one
+pair of a point and a target component at a time, and says for each what no point of a ball can
+exceed. The statement proven, at a point x of class y: for all ‖u‖ ≤ r and each other class c,
+
+    S_c(x + u) < S_y(x + u),    S_y = log Σ_i exp a_i,    S_c = log Σ_j exp b_j,
+
+with a and b the log-joints of components. For any shares v_i ≥ 0 that sum to 1,
+S_y ≥ Σ v_i a_i + H(v), so that b_j − S_y ≤ M_j(r) = C_j + ½ μ_j r² in the ball, where
+
+    C_j ≥ max over u of b_j(x + u) − Σ v_i a_i(x + u) − H(v) − ½ μ_j ‖u‖²,
+
+and Σ_j exp M_j(r) < 1 suffices (w_j = exp M_j are the weights of the design). Under the paper's
+rule of the largest component, H(v) falls away and M_j(r) < 0 for each j suffices.
+
+Three devices keep rounding harmless although log-densities are millions of nats that cancel:
+
+- (x − mu)ᵀΣ⁻¹(x − mu) = min over y of ‖D^(-1/2)(x − mu − A y)‖² + ‖y‖², a sum of positive terms
+  for whatever y was computed, and too large by at most the squared norm of its residual.
+- At whatever point p was computed as the maximiser, the maximum is the value at p plus
+  ½ ρᵀH⁻¹ρ ≤ ‖ρ‖² / 2h, with ρ the gradient there and H − hI positive definite.
+- Definiteness of diag(E) + Σ v_i N_i M_i⁻¹ N_iᵀ − N_j M_j⁻¹ N_jᵀ is that of one Schur complement of
+  l rows, a lower bound of which, in the order of matrices, is a polynomial in whatever solution
+  of its inner system was computed.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.linalg import cho_solve
+from scipy.linalg.lapack import dpotrs
+from scipy.optimize import brentq
+
+from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
+from bayesgap.errors import BayesgapError
+from bayesgap.tasks.bayes import Rule
+from bayesgap.tasks.task import Task
+
+ROUNDING = np.finfo(np.float64).eps / 2
+SHIFT = 1e-8  # h, as a share of μ
+LIFTED = 1e-6  # share of μ; where E is below, the pixel joins the rows that make H smaller
+MOST_LIFTED = 128
+ROOT = 1e-12  # relative accuracy to which a radius is sought, and by which it is then reduced
+SMALLEST_RADIUS = 1e-6  # where the search for one begins
+NEGLIGIBLE = 1e-12  # by which the sum of weights stays below 1, more than its own rounding
+
+Vector = Float[np.ndarray, " d"]
+Matrix = Float[np.ndarray, "rows columns"]
+
+
+def gamma(operations: int) -> float:
+    """γ: bounds the relative rounding error of a sum of products, in any order (Higham, ch. 3).
+
+    A hundredth more than k·u/(1 − k·u), for the rounding of the bounds themselves.
+    """
+    return 1.01 * operations * ROUNDING / (1 - operations * ROUNDING)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is claimed to hold a target component off.
+
+    Attributes:
+        target: Its index among all classes' components.
+        own: Indices of components of the own class; at least one.
+        shares: v, one for each of them, positive; divided by their sum.
+        steepness: μ, in nats per squared unit; positive.
+    """
+
+    target: int
+    own: Sequence[int]
+    shares: Float[np.ndarray, " m"]
+    steepness: float
+
+
+class Enclosure:
+    """One component at points z: its log-joint and Σ⁻¹(z − mu), with bounds of their errors.
+
+    Attributes:
+        low, high: Of log prior + log pi + log N(z; mu, Σ).
+        near, far: Of the squared Mahalanobis distance.
+        pull: Σ⁻¹(z − mu).
+        pull_error: Of its norm.
+    """
+
+    def __init__(self, component: "Component", z: Float[np.ndarray, "n d"]):
+        """Score the points."""
+        c, (d, latent) = component, component.factors.shape
+        offset = z - c.mean
+        y = c.latent(offset)
+        rest = offset - y @ c.factors.T
+        size, pull = np.linalg.norm(rest, axis=1), rest / c.noise
+        # Cauchy and Schwarz turn the errors of single pixels into norms.
+        rest_error = np.linalg.norm(offset, axis=1) + np.abs(y) @ c.factor_norms
+        rest_error = gamma(latent + 2) * (1 + gamma(d)) * rest_error
+        squared = (rest * pull).sum(axis=1) + (y**2).sum(axis=1)
+        error = (2 * np.linalg.norm(pull, axis=1) + c.steepest**2 * rest_error) * rest_error
+        error += gamma(d + latent + 8) * squared
+        residual = np.abs(y - rest @ c.scaled) + rest_error[:, None] * c.scaled_norms
+        residual += gamma(d + 4) * (np.abs(y) + size[:, None] * c.scaled_norms)
+        excess = 1.01 * (residual**2).sum(axis=1)
+        self.near = np.maximum(0.0, squared - 1.01 * error - excess)
+        self.far = squared + 1.01 * error
+        wide = c.constant_error + gamma(4) * (np.abs(c.constant) + self.far)
+        self.low = c.constant - 0.5 * self.far - wide
+        self.high = c.constant - 0.5 * self.near + wide
+        self.pull = pull
+        self.pull_error = 1.01 * (
+            c.steepest * np.sqrt(excess)
+            + c.steepest**2 * rest_error
+            + gamma(2) * np.linalg.norm(pull, axis=1)
+        )
+
+
+class Component:
+    """One Gaussian: its parameters as given, and what is derived from them.
+
+    Attributes:
+        label: Its class.
+        mean, factors, noise: mu, A, D.
+        scaled: N = D⁻¹A.
+        factor_norms, scaled_norms: Of the columns of A and N, rounded up.
+        capacitance, cholesky: M = I + AᵀD⁻¹A, and its lower factor.
+        constant, constant_error: log prior + log pi − ½ log|2πΣ|, and a bound of its rounding.
+        steepest: max D^(-1/2), which bounds the norm of Σ^(-1/2).
+    """
+
+    def __init__(self, label: int, prior: float, density: MixtureOfFactorAnalyzers, index: int):
+        """Take one component out of a density.
+
+        Raises:
+            BayesgapError: its covariance is too near to singular to bound its determinant.
+        """
+        self.label = label
+        self.mean, self.factors, self.noise = (
+            getattr(density, name)[index].double().cpu().numpy()
+            for name in ("means", "factors", "noise")
+        )
+        d, latent = self.factors.shape
+        self.latent_size = latent
+        self.scaled = self.factors / self.noise[:, None]
+        self.factor_norms, self.scaled_norms = (
+            1.01 * np.linalg.norm(matrix, axis=0) for matrix in (self.factors, self.scaled)
+        )
+        self.capacitance = np.eye(latent) + self.factors.T @ self.scaled
+        self.cholesky = np.linalg.cholesky(self.capacitance)
+        logs = np.concatenate(
+            [
+                np.log([prior, float(density.weights[index])]),
+                -0.5 * np.log(self.noise),
+                -np.log(self.cholesky.diagonal()),
+                [-0.5 * d * math.log(2 * math.pi)],
+            ]
+        )
+        self.constant = float(logs.sum())
+        inverse = np.abs(cho_solve((self.cholesky, True), np.eye(latent)))
+        size = np.sqrt(self.capacitance.diagonal())
+        determinant = 2 * gamma(2 * d + 8) * float(size @ inverse @ size)
+        if determinant > 0.1:
+            raise BayesgapError(
+                "The factors of a mixture are too large for its noise: no radius can be proven "
+                "in float64. Raise the noise or scale the factors down."
+            )
+        self.constant_error = determinant + gamma(d + 16) * float(np.abs(logs).sum())
+        self.steepest = (1 + gamma(4)) / math.sqrt(self.noise.min())
+
+    def latent(self, offset: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n l"]:
+        """M⁻¹AᵀD⁻¹(x − mu), about."""
+        right = (offset @ self.scaled).T
+        return dpotrs(self.cholesky, right, lower=1)[0].T if right.size else right.T
+
+    def pull(self, x: Vector) -> Vector:
+        """Σ⁻¹(x − mu), about."""
+        offset = (x - self.mean)[None]
+        return ((offset - self.latent(offset) @ self.factors.T) / self.noise)[0]
+
+
+class Prover:
+    """Proves radii of one task under one rule."""
+
+    def __init__(self, task: Task, rule: Rule):
+        """Derive from the task's parameters what proofs need."""
+        self.rule = rule
+        self.components = [
+            Component(label, prior, density, k)
+            for label, (prior, density) in enumerate(
+                zip(task.priors.tolist(), task.densities, strict=True)
+            )
+            for k in range(density.components)
+        ]
+        self.labels = np.array([component.label for component in self.components])
+        self.members = [self.labels == label for label in range(task.classes)]
+        self.steepest = np.array([component.steepest for component in self.components])
+        self.ceilings = np.array([c.constant + c.constant_error for c in self.components])
+        # Where all noises are isotropic, all pairs of components share one table of products.
+        self.columns = np.cumsum([0, *(c.latent_size for c in self.components)])
+        self.products: Matrix | None = None
+        if all(np.ptp(c.noise) == 0 for c in self.components):
+            rows = np.concatenate([c.scaled for c in self.components], axis=1)
+            self.products = rows.T @ rows
+        self.floors = np.array([c.constant - c.constant_error for c in self.components])
+
+    def radii(
+        self,
+        x: Float[np.ndarray, "n d"],
+        y: Int[np.ndarray, " n"],
+        claims: Sequence[Sequence[Claim]],
+    ) -> tuple[Float[np.ndarray, " n"], list[Vector]]:
+        """The largest radius that the claims prove at each point, and log w of each target there.
+
+        Args:
+            x: The points, flattened.
+            y: The classes that decide them.
+            claims: For each point, at most one for each component of another class. Components
+                without a claim are bounded by their Mahalanobis distance alone.
+
+        Returns:
+            Radii, 0 where nothing is proven, and for each point as many log-weights as claims.
+        """
+        radii, weights = np.zeros(len(x)), []
+        for i, statement in enumerate(self._statements(x, y, claims)):
+            radii[i] = statement.radius()
+            weights.append(statement.log_weights(radii[i])[statement.targets])
+        return radii, weights
+
+    def confirm(
+        self,
+        x: Float[np.ndarray, "n d"],
+        y: Int[np.ndarray, " n"],
+        claims: Sequence[Sequence[Claim]],
+        radii: Float[np.ndarray, " n"],
+        log_weights: Sequence[Vector],
+    ) -> Bool[np.ndarray, " n"]:
+        """Whether the claims prove these radii at the points, with these weights of the targets.
+
+        Args:
+            x: The points, flattened.
+            y: The classes that decide them.
+            claims: As for `radii`.
+            radii: A radius of 0 holds by itself.
+            log_weights: log w, for each point as many as claims.
+        """
+        held = np.zeros(len(x), dtype=bool)
+        for i, statement in enumerate(self._statements(x, y, claims)):
+            held[i] = radii[i] == 0 or statement.holds(float(radii[i]), log_weights[i])
+        return held
+
+    def decided_otherwise(
+        self, x: Float[np.ndarray, "n d"], y: Int[np.ndarray, " n"]
+    ) -> Bool[np.ndarray, " n"]:
+        """Whether the log-joint of another class certainly exceeds that of y, rounding counted."""
+        low, high = np.empty((2, len(x), len(self.components)))
+        for k, component in enumerate(self.components):
+            enclosure = Enclosure(component, x)
+            low[:, k], high[:, k] = enclosure.low, enclosure.high
+        lows, highs = (
+            np.array([[self.total(row[which]) for which in self.members] for row in values])
+            for values in (low, high)
+        )
+        rows = np.arange(len(x))
+        own = highs[rows, y]
+        lows[rows, y] = -np.inf
+        return lows.max(axis=1) > own + gamma(16) * (np.abs(own) + 1)
+
+    def _statements(
+        self,
+        x: Float[np.ndarray, "n d"],
+        y: Int[np.ndarray, " n"],
+        claims: Sequence[Sequence[Claim]],
+    ) -> Iterator["Statement"]:
+        near, far = np.empty((2, len(x), len(self.components)))
+        for k, component in enumerate(self.components):
+            enclosure = Enclosure(component, x)
+            near[:, k], far[:, k] = np.sqrt(enclosure.near), np.sqrt(enclosure.far)
+        for i, claimed in enumerate(claims):
+            involved = {k for claim in claimed for k in (*claim.own, claim.target)}
+            pulls = {k: self.components[k].pull(x[i]) for k in involved}
+            heights = np.array([self._height(x[i], claim, pulls) for claim in claimed])
+            yield Statement(self, int(y[i]), claimed, heights, near[i], far[i])
+
+    def total(self, log_weights: Vector) -> float:
+        """What log-weights amount to under the rule: their log-sum-exp, or the largest."""
+        largest = float(log_weights.max())
+        if self.rule == "max-component":
+            return largest
+        return largest + math.log(float(np.exp(log_weights - largest).sum()))
+
+    def _height(self, x: Vector, claim: Claim, pulls: Mapping[int, Vector]) -> float:
+        """C of one claim; infinite where it cannot be proven."""
+        own = [self.components[i] for i in claim.own]
+        target = self.components[claim.target]
+        v, mu, d = claim.shares / claim.shares.sum(), claim.steepness, len(x)
+        sums = sum(share / c.noise for share, c in zip(v, own, strict=True))
+        diagonal = mu + 1 / target.noise - sums
+        shift = SHIFT * mu
+        diagonal -= shift + gamma(len(own) + 6) * (mu + 1 / target.noise + sums)
+        # Pixels where the diagonal is not positive join the rows that make H smaller.
+        (lifted,) = np.nonzero(diagonal < LIFTED * mu)
+        if len(lifted) > MOST_LIFTED:
+            return math.inf
+        lift = mu - diagonal[lifted]
+        diagonal[lifted] = mu
+        involved = [*own, target]
+        held = sum(c.latent_size for c in own)
+        gram = self._gram([*claim.own, claim.target], diagonal, lifted)
+        above = _blocks([c.capacitance / share for share, c in zip(v, own, strict=True)])
+        below = _blocks([target.capacitance, np.diag(1 / lift)])
+        system = gram + _blocks([above, -below])
+        try:
+            inner = np.linalg.solve(system[:held, :held], gram[:held, held:])
+            if not self._definite(system[:held, :held], gram, below, inner, d):
+                return math.inf
+            first = sum(share * pulls[i] for share, i in zip(v, claim.own, strict=True))
+            first = (first - pulls[claim.target]) / diagonal
+            right = [*(c.scaled.T @ first for c in involved), first[lifted]]
+            codes = np.linalg.solve(system, np.concatenate(right))
+        except np.linalg.LinAlgError:
+            return math.inf
+        sizes = np.cumsum([c.latent_size for c in involved])
+        *parts, raised = np.split(codes, sizes)
+        correction = sum(c.scaled @ code for c, code in zip(involved, parts, strict=True))
+        correction[lifted] += raised
+        return self._maximum(x, x + first - correction / diagonal, own, target, v, mu, shift)
+
+    def _gram(
+        self, involved: Sequence[int], diagonal: Vector, lifted: Int[np.ndarray, " lifted"]
+    ) -> Matrix:
+        """Products, divided by the diagonal, of the columns of all N involved.
+
+        Those of the lifted pixels' unit vectors come last.
+        """
+        if self.products is not None and not len(lifted):
+            columns = np.concatenate([np.arange(*self.columns[k : k + 2]) for k in involved])
+            return self.products[np.ix_(columns, columns)] / diagonal[0]
+        units = np.zeros((len(diagonal), len(lifted)))
+        units[lifted, np.arange(len(lifted))] = 1
+        rows = np.concatenate([*(self.components[k].scaled for k in involved), units], axis=1)
+        return rows.T @ (rows / diagonal[:, None])
+
+    def _definite(self, outer: Matrix, gram: Matrix, below: Matrix, inner: Matrix, d: int) -> bool:
+        """Whether below − G_nn + G_nv outer⁻¹ G_vn is certainly positive definite."""
+        held = len(outer)
+        cross = gram[:held, held:]
+        bound = below - gram[held:, held:] + inner.T @ cross + cross.T @ inner
+        bound -= inner.T @ outer @ inner
+        if not len(bound):
+            return True
+        # |Δ| ≤ γ t tᵀ entry by entry: each entry of a Gram matrix errs by γ √(its diagonal's two).
+        t = np.sqrt(below.diagonal() + gram.diagonal()[held:])
+        t = t + np.abs(inner).T @ np.sqrt(outer.diagonal())
+        least = bound.diagonal()
+        if not (least > 0).all():
+            return False
+        scale = 1 / np.sqrt(least)
+        size = len(gram)
+        slack = gamma(d + 8 * size + 32) * float((scale * t) @ (scale * t))
+        slack += gamma(4 * size**2 + 8) * size
+        return bool(np.linalg.eigvalsh(scale[:, None] * bound * scale)[0] > slack)
+
+    def _maximum(
+        self,
+        x: Vector,
+        z: Vector,
+        own: Sequence[Component],
+        target: Component,
+        v: Float[np.ndarray, " m"],
+        mu: float,
+        shift: float,
+    ) -> float:
+        """Bounds b_j − Σ v_i a_i − H(v) − ½ μ‖u‖² everywhere, from its value and gradient at z."""
+        top, bottoms = Enclosure(target, z[None]), [Enclosure(c, z[None]) for c in own]
+        u = z - x
+        squared = float(u @ u)
+        lows = np.array([float(e.low[0]) for e in bottoms])
+        entropy = float(-(v * np.log(v)).sum()) if self.rule == "log-sum-exp" else 0.0
+        high = float(top.high[0])
+        value = high - float(v @ lows) - entropy - 0.5 * mu * squared
+        value += gamma(len(own) + 16) * (abs(high) + float(v @ np.abs(lows)) + entropy + 1)
+        value += gamma(len(u) + 8) * 0.5 * mu * squared
+        pulls = np.stack([e.pull[0] for e in bottoms])
+        gradient = v @ pulls - top.pull[0] - mu * u
+        sizes = float(np.linalg.norm(top.pull[0]) + v @ np.linalg.norm(pulls, axis=1))
+        error = float(top.pull_error[0]) + sum(
+            share * float(e.pull_error[0]) for share, e in zip(v, bottoms, strict=True)
+        )
+        error += gamma(len(own) + 8) * (sizes + mu * math.sqrt(squared))
+        steep = (1 + gamma(len(u) + 8)) * float(np.linalg.norm(gradient)) + 1.01 * error
+        return value + 1.01 * steep**2 / (2 * shift)
+
+
+class Statement:
+    """What the claims at one point say, as a function of the radius."""
+
+    def __init__(
+        self,
+        prover: Prover,
+        y: int,
+        claims: Sequence[Claim],
+        heights: Float[np.ndarray, " claims"],
+        near: Float[np.ndarray, " K"],
+        far: Float[np.ndarray, " K"],
+    ):
+        """Hold the constants C of claims, and bounds of all Mahalanobis distances.
+
+        Raises:
+            BayesgapError: a claim takes components of the wrong class.
+        """
+        for claim in claims:
+            if prover.labels[claim.target] == y or (prover.labels[list(claim.own)] != y).any():
+                raise BayesgapError(
+                    f"A claim at a point of class {y} holds components {list(claim.own)} against "
+                    f"{claim.target}: the former must be of that class, the latter of another."
+                )
+        self.prover = prover
+        self.heights = heights
+        self.steepness = np.array([claim.steepness for claim in claims])
+        self.targets = np.array([claim.target for claim in claims], dtype=int)
+        self.near, self.far = near * (1 - gamma(8)), far * (1 + gamma(8))
+        self.own = prover.members[y]
+        self.others = [which for label, which in enumerate(prover.members) if label != y]
+
+    def log_weights(self, r: float) -> Float[np.ndarray, " K"]:
+        """M_j(r) of all components; those of the own class mean nothing."""
+        prover, reach = self.prover, r * self.prover.steepest
+        tops = prover.ceilings - 0.5 * np.maximum(0.0, self.near - reach) ** 2
+        tops += gamma(16) * (np.abs(prover.ceilings) + (self.near + reach) ** 2)
+        bottoms = prover.floors - 0.5 * (self.far + reach) ** 2
+        bottoms -= gamma(16) * (np.abs(prover.floors) + (self.far + reach) ** 2)
+        above = tops - bottoms[self.own].max()
+        rise = 0.5 * self.steepness * r**2
+        claimed = self.heights + rise + gamma(8) * (np.abs(self.heights) + rise)
+        above[self.targets] = np.minimum(above[self.targets], claimed)
+        return above
+
+    def room(self, log_weights: Float[np.ndarray, " K"]) -> float:
+        """Positive where no class's targets reach the weight that would make it win."""
+        return -NEGLIGIBLE - max(self.prover.total(log_weights[which]) for which in self.others)
+
+    def radius(self) -> float:
+        """The largest radius at which there is room, less a little."""
+
+        def room(r: float) -> float:
+            return self.room(self.log_weights(r))
+
+        if not room(0.0) > 0:
+            return 0.0
+        # Where one target alone reaches a weight of 1.
+        alone = np.sqrt(np.maximum(0.0, -2 * self.heights) / self.steepness)
+        beyond = max(SMALLEST_RADIUS, float(alone.min(initial=1.0)))
+        while room(beyond) > 0:
+            beyond *= 2
+        r = brentq(room, 0.0, beyond, xtol=1e-300, rtol=ROOT) * (1 - 2 * ROOT)
+        while not room(r) > 0:
+            r *= 1 - 1e-9
+        return r
+
+    def holds(self, r: float, log_weights: Float[np.ndarray, " claims"]) -> bool:
+        """Whether no target needs more than its weight at this radius, and there is room."""
+        above = self.log_weights(r)
+        enough = bool((above[self.targets] <= log_weights).all())
+        above[self.targets] = log_weights
+        return enough and self.room(above) > 0
+
+
+def _blocks(matrices: Sequence[Matrix]) -> Matrix:
+    """A block-diagonal matrix."""
+    joined = np.zeros((sum(map(len, matrices)),) * 2)
+    start = 0
+    for matrix in matrices:
+        end = start + len(matrix)
+        joined[start:end, start:end] = matrix
+        start = end
+    return joined

@@ -28,6 +28,7 @@ lint: setup
 bench: setup
 	$(BIN)/python bench/em.py
 	$(BIN)/python bench/choices.py
+	$(BIN)/python bench/radius.py
 
 clean:
 	rm -rf $(VENV) $(OUT) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

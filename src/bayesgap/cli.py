@@ -17,6 +17,8 @@ from bayesgap.errors import BayesgapError
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
+STORE_HELP = "Where finished stages are kept, a folder or any fsspec path."
+STORE_DEFAULT = "bayesgap/store in your cache folder"
 
 
 app = typer.Typer(
@@ -79,10 +81,7 @@ def reproduce(
     seed: Annotated[int, typer.Option(help="What all random numbers follow from.")] = 0,
     store: Annotated[
         str,
-        typer.Option(
-            help="Where finished stages are kept, a folder or any fsspec path.",
-            show_default="bayesgap/store in your cache folder",
-        ),
+        typer.Option(help=STORE_HELP, show_default=STORE_DEFAULT),
     ] = "",
     workers: Annotated[
         int, typer.Option(min=0, help="Processes to use; 0 means one for each core.")
@@ -126,6 +125,133 @@ def reproduce(
         highlight=False,
         soft_wrap=True,
     )
+
+
+@app.command()
+def certify(
+    task: Annotated[str, typer.Argument(help="A task's name, or the path of a task file.")],
+    out: Annotated[Path, typer.Option(help="File for the certificate.")] = Path(
+        "certificate.safetensors"
+    ),
+    per_class: Annotated[int, typer.Option(min=1, help="Points of each class.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of the points.")] = 0,
+    rule: Annotated[
+        str, typer.Option(help="How classes collect components: log-sum-exp or max-component.")
+    ] = "log-sum-exp",
+) -> None:
+    """Prove how far the optimum's nearest other decision is from samples of a task."""
+    import torch
+
+    from bayesgap.radius.certify import certify as bracket_of
+    from bayesgap.tasks.catalog import load_task
+
+    known = load_task(task)
+    y = torch.arange(known.classes).repeat(per_class)
+    # An unknown rule is refused where rules are known.
+    bracket = bracket_of(known, known.sample_given(y, seed=seed)[0], y, rule=rule)  # type: ignore[arg-type]
+    bracket.save(out)
+    table = Table(box=None, pad_edge=False, title=f"{known.name}, {rule}: L2 in pixel units")
+    for heading in (
+        "class",
+        "points",
+        "decided correctly",
+        "mean lower",
+        "mean upper",
+        "worst upper / lower",
+    ):
+        table.add_column(heading, justify="left" if heading == "class" else "right")
+    for label, name in enumerate(known.class_names):
+        chosen = bracket.correct & (y == label)
+        lower, upper = bracket.lower[chosen], bracket.upper[chosen]
+        numbers = ["–"] * 3
+        if len(lower):
+            means = (f"{bound.mean().item():.6g}" for bound in (lower, upper))
+            numbers = [*means, f"{(upper / lower).max().item():.7f}"]
+        table.add_row(name, str(int((y == label).sum())), str(len(lower)), *numbers)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    print(f"\nThe certificate: {out.resolve()}  (check it with: bayesgap verify {out})")
+
+
+@app.command()
+def verify(file: Annotated[Path, typer.Argument(help="What `bayesgap certify` wrote.")]) -> None:
+    """Check a certificate's proofs again, without any of the code that found them.
+
+    Exits with 1 where a statement does not hold.
+    """
+    from bayesgap.radius.certificate import verify as check
+
+    found = check(file)
+    known = "as released" if found.released else "not a released one: its densities are the file's"
+    print(f"{found.task.name} ({known}), {found.rule}, {len(found.lower)} points.")
+    print(f"Lower bounds proven: {int(found.proven.sum())}.")
+    print(f"Adversarial points confirmed: {int(found.shown.sum())}.")
+    for what, held in (("lower bound", found.proven), ("adversarial point", found.shown)):
+        if not held.all():
+            rows = (~held).nonzero().flatten().tolist()
+            print(f"No valid {what} for points {', '.join(map(str, rows[:20]))}.", file=sys.stderr)
+    if not (found.proven & found.shown).all():
+        raise typer.Exit(1)
+
+
+@app.command()
+def exam(
+    attacks: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Names of attacks, foolbox:CLASS?setting=value, or module:function of your own; "
+            "by default all of the table, at all its temperatures.",
+            show_default=False,
+        ),
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Names or files of tasks, one an option; by default all six on MNIST.",
+            show_default=False,
+        ),
+    ] = None,
+    per_class: Annotated[int, typer.Option(min=1, help="Points of each class.")] = 25,
+    seed: Annotated[int, typer.Option(help="Of the points.")] = 0,
+    temperature: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Multiples of the optimum's default temperature; the first is shown in full.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for exams.csv and exams.svg.")] = None,
+    store: Annotated[str, typer.Option(help=STORE_HELP, show_default=STORE_DEFAULT)] = "",
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes to use; 0 means one for each core.")
+    ] = 0,
+) -> None:
+    """Grade attacks: their L2 over the distance that is certified to be the least."""
+    from bayesgap.paper.exams import ALL_TASKS, ATTACKS, TEMPERATURES, hold_exams
+    from bayesgap.report.exams import make_folder, table, write_exams
+    from bayesgap.runs.run import Resources
+    from bayesgap.runs.store import Store
+
+    if out is not None:
+        make_folder(out)
+    temperatures = temperature or (TEMPERATURES[:1] if attacks else TEMPERATURES)
+    records = hold_exams(
+        attacks or ATTACKS,
+        task or ALL_TASKS,
+        temperatures,
+        per_class=per_class,
+        seed=seed,
+        store=Store(store or default_store()),
+        resources=Resources(workers or os.cpu_count() or 1),
+    )
+    Console(width=None if sys.stdout.isatty() else 140).print(table(records))
+    if out is not None:
+        for path in write_exams(records, out):
+            print(path.resolve())
+    below = sum(record["below"] for record in records)
+    if below:
+        raise BayesgapError(
+            f"{below} points were broken nearer than certified: that is a bug in this package."
+        )
 
 
 @app.command()
@@ -191,7 +317,17 @@ def release(
 
 def _results_table(records: list[dict]) -> Table:
     table = Table(box=None, pad_edge=False, title="Best attack on each classifier")
-    for heading in ("task", "classifier", "clean", "adversarial", "success", "mean L2", "95 %"):
+    for heading in (
+        "task",
+        "classifier",
+        "clean",
+        "adversarial",
+        "success",
+        "mean L2",
+        "95 %",
+        "certified lower",
+        "gap",
+    ):
         table.add_column(heading, justify="left" if heading in ("task", "classifier") else "right")
     for record in records:
         l2, low, high = (
@@ -207,5 +343,7 @@ def _results_table(records: list[dict]) -> Table:
             "–" if success is None else f"{success:.1%}",
             l2,
             f"{low} – {high}",
+            f"{record['certified_lower']:.3f}" if record.get("certified_lower") else "",
+            f"{record['gap']:.0%}" if record.get("gap") is not None else "",
         )
     return table

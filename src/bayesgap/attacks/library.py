@@ -77,7 +77,13 @@ class Foolbox(Attack):
         # Some of foolbox's attacks draw from the global generator: lend them one, and take it back.
         with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
             torch.manual_seed(0)
-            images = self.attack.run(model, x, foolbox.criteria.Misclassification(y))
+            try:
+                images = self.attack.run(model, x, foolbox.criteria.Misclassification(y))
+            except ImportError as error:
+                raise BayesgapError(
+                    f"foolbox's {type(self.attack).__name__} needs a package that is not "
+                    f"installed here: {error}."
+                ) from error
         # An image of zeros is how some attacks say that they found nothing.
         nothing = (images == 0).flatten(1).all(dim=1)
         return torch.where(nothing[:, None, None, None], x, images)
@@ -115,3 +121,30 @@ def cw_l2() -> Foolbox:
         stepsize=0.01,
         initial_const=0.01,
     )
+
+
+def cw_l2_strong() -> Foolbox:
+    """Carlini and Wagner's L2 attack with more searches and steps than the paper's.
+
+    9 binary searches, which find a good constant from whatever start, and 1,000 steps.
+    """
+    return Foolbox(
+        "L2CarliniWagnerAttack",
+        name="cw-l2-strong",
+        bayes_logit_scale=100.0,
+        bounds_margin=1.0,
+        binary_search_steps=9,
+        steps=1_000,
+        stepsize=0.01,
+        initial_const=0.01,
+    )
+
+
+def deepfool() -> Foolbox:
+    """DeepFool (Moosavi-Dezfooli et al., 2016), with foolbox's defaults."""
+    return Foolbox("L2DeepFoolAttack", name="deepfool", steps=50)
+
+
+def fmn(steps: int = 100) -> Foolbox:
+    """Fast minimum-norm (Pintor et al., 2021), with foolbox's defaults."""
+    return Foolbox("L2FMNAttack", name="fmn", steps=steps)

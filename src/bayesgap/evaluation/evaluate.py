@@ -1,4 +1,4 @@
-"""Anyone's classifier, attacked on a task's samples and put into numbers."""
+"""Anyone's classifier, attacked on a task's samples and compared with the certified optimum."""
 
 import warnings
 from collections.abc import Sequence
@@ -17,8 +17,11 @@ from bayesgap.evaluation.measure import (
     Outcome,
     attack_decisions,
     best_outcome,
+    gap_to_optimum,
+    l2_table,
     summarise,
 )
+from bayesgap.radius.certify import Bracket, certify
 from bayesgap.tasks.task import Task
 
 POOL_IMAGES = 2_000  # samples from which boundary walks start
@@ -35,11 +38,22 @@ class Evaluation:
             over successes on correctly decided points: None without any, and an understatement
             where the success rate is below 0.99.
         best: The same for the nearest success at each point over all attacks.
+        gap: How much less robust the classifier is than the optimum provably is (see
+            `measure.gap_to_optimum`); None below a success rate of 0.99.
+        gap_low: Lower end of its 95 % interval over points.
+        gap_high: Upper end.
+        no_gap: Why there is no gap, where there is none.
+        bracket: The optimum's certified distances at the points.
         outcomes: For each attack the decisions, L2 and images at each point.
     """
 
     records: dict[str, dict[str, Any]]
     best: dict[str, Any]
+    gap: float | None
+    gap_low: float | None
+    gap_high: float | None
+    no_gap: str | None
+    bracket: Bracket
     outcomes: dict[str, Outcome] = field(repr=False)
 
 
@@ -51,7 +65,7 @@ def evaluate(
     per_class: int = 100,
     seed: int = 0,
 ) -> Evaluation:
-    """Attack a classifier at fresh samples of a task.
+    """Attack a classifier at fresh samples of a task, and compare it with the task's optimum.
 
     Args:
         classifier: From images (n, *task.image_shape) to logits (n, task.classes); images are
@@ -96,13 +110,20 @@ def evaluate(
             "classes."
         )
     outcomes = {attack.name: attack_decisions(classifier, attack, x) for attack in chosen}
-    best = summarise([best_outcome(list(outcomes.values()))], y)
+    nearest = best_outcome(list(outcomes.values()))
+    best = summarise([nearest], y)
     if best["unbroken"] and best["success_rate"] < HEADLINE_SUCCESS:
         warnings.warn(
             f"Only {best['success_rate']:.1%} of the correctly decided points were broken: the "
             'mean L2 leaves out those that withstood, and says little. Add "boundary-walk".',
             stacklevel=2,
         )
+    bracket = certify(task, x, y)
+    lower = torch.where(bracket.correct, bracket.lower, torch.nan)
     return Evaluation(
-        {name: summarise([outcome], y) for name, outcome in outcomes.items()}, best, outcomes
+        records={name: summarise([outcome], y) for name, outcome in outcomes.items()},
+        best=best,
+        **gap_to_optimum(l2_table([nearest], y), lower, best["success_rate"]),
+        bracket=bracket,
+        outcomes=outcomes,
     )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bayesgap.attacks.base import Attack
 from bayesgap.classifiers.module import decisions, evaluating
-from bayesgap.evaluation.statistics import mean_with_interval
+from bayesgap.evaluation.statistics import mean_with_interval, ratio_with_interval
 
 NORM = "L2"
 HEADLINE_SUCCESS = 0.99  # a mean over fewer successes would flatter
@@ -117,6 +117,38 @@ def l2_table(
         for outcome in outcomes
     ]
     return torch.stack(rows)
+
+
+def gap_to_optimum(
+    l2: Float[Tensor, "seeds points"],
+    lower: Float[Tensor, " points"],
+    success_rate: float | None,
+) -> dict[str, Any]:
+    """How much less robust a classifier is than the optimum provably is.
+
+    1 − (mean L2 needed against the classifier) / (mean certified lower bound of the optimum),
+    over the points that both decide correctly. The attack bounds the classifier from above, the
+    certificate the optimum from below, so the true gap is at least this.
+
+    Args:
+        l2: What `l2_table` gives.
+        lower: The optimum's certified lower bounds, NaN where it decides wrongly.
+        success_rate: Of the attacks; without 0.99 there is no gap.
+
+    Returns:
+        `gap` with its 95 % interval `gap_low` to `gap_high`, all None where there is none, and
+        `no_gap` with the reason.
+    """
+    none = {"gap": None, "gap_low": None, "gap_high": None}
+    if success_rate is None:
+        return {**none, "no_gap": "the classifier decides no point correctly"}
+    if success_rate < HEADLINE_SUCCESS:
+        reason = f"only {success_rate:.1%} of the points were broken, not {HEADLINE_SUCCESS:.0%}"
+        return {**none, "no_gap": reason}
+    ratio, low, high = ratio_with_interval(l2, lower[None])
+    if ratio is None or low is None or high is None:
+        return {**none, "no_gap": "no point is decided correctly by both"}
+    return {"gap": 1 - ratio, "gap_low": 1 - high, "gap_high": 1 - low, "no_gap": None}
 
 
 def pixel_changes(x: Float[Tensor, "n C H W"], images: Float[Tensor, "n C H W"]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from bayesgap.classifiers.allconv import Training, train_allconv
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import train_linear_svm, train_rbf_svms
 from bayesgap.evaluation.measure import attack_decisions, l2_table, summarise
+from bayesgap.radius.certify import certify
 from bayesgap.runs.stage import seed_of
 from bayesgap.runs.store import Result
 from bayesgap.tasks.catalog import load_task
@@ -81,6 +82,26 @@ def study_optimum(task: Result, *, sample_seed: int, seed: int) -> Result:
             "images": MANY_IMAGES,
             "correct": int((exact == y).sum()),
             "rules_agree": int((exact == largest).sum()),
+        }
+    )
+
+
+def certify_optimum(task: Result, points: Result, *, seed: int) -> Result:
+    """How far the optimum's nearest other decision is from each point, with a proof.
+
+    As of an attack on every decision, correct or not, and the certified lower bounds beside.
+    """
+    known, x = as_task(task), points.tensors["x"]
+    optimum = known.bayes_classifier()
+    before = decisions(optimum, x)
+    found = certify(known, x, before)
+    return Result(
+        {
+            "before": before,
+            "after": decisions(optimum, found.images),
+            "l2": found.upper,
+            "images": found.images,
+            "lower": found.lower,
         }
     )
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from bayesgap.evaluation.measure import SMALL_CHANGE, Outcome, l2_table
+from bayesgap.evaluation.measure import HEADLINE_SUCCESS, SMALL_CHANGE, Outcome, l2_table
 from bayesgap.images.mnist import load_mnist
 from bayesgap.paper.experiment import BAYES, as_task
 from bayesgap.paper.main_job import KINDS
@@ -27,6 +27,7 @@ NAMES = {
 COLOURS = {BAYES: "#000000", "cnn": "#D55E00", "linear-svm": "#56B4E9", "rbf-svm": "#009E73"}
 PER_CLASS = 5  # images of each class in a gallery
 BLOCK_INCHES = 2.1  # height of one classifier's part of a gallery
+LEAST_EXCESS = 1e-6  # below, a logarithmic axis shows nothing
 SAMPLES = 10  # images in each line of samples
 STYLE: Any = {
     "font.size": 9,
@@ -36,6 +37,19 @@ STYLE: Any = {
     "axes.titlesize": 10,
     "legend.frameon": False,
 }
+
+
+def bracket(record: dict[str, Any]) -> str:
+    """The optimum's mean certified lower bound and the mean L2 that its certificates show."""
+    low, high = record["certified_lower"], record["mean_l2"]
+    if low is None or high is None:
+        return "–"
+    # As many digits as show where the two differ, five at most.
+    for digits in (3, 4, 5):
+        texts = f"{low:.{digits}g}", f"{high:.{digits}g}"
+        if texts[0] != texts[1]:
+            break
+    return " – ".join(texts)
 
 
 def styled(width: float, height: float) -> Figure:
@@ -56,7 +70,7 @@ def perturbation_sizes(results: Results) -> Figure:
             axis.set_xticks(range(len(results.tasks)), results.tasks)
             axis.tick_params(axis="x", length=0)
             axis.set_title(f"{variant} tasks")
-        axes[0].set_ylabel("mean L2 of the best attack")
+        axes[0].set_ylabel("mean L2 of the best attack\n(of the optimum: certified)")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
         return figure
 
@@ -154,9 +168,8 @@ def gamma_curves(results: Results) -> Figure:
                 )
             for kind in (BAYES, "linear-svm"):
                 mean = results.headline(task, "symmetric", kind)["mean_l2"]
-                size.axhline(
-                    mean, color=COLOURS[kind], linewidth=1, linestyle=":", label=NAMES[kind]
-                )
+                name = f"{NAMES[kind]}, certified" if kind == BAYES else NAMES[kind]
+                size.axhline(mean, color=COLOURS[kind], linewidth=1, linestyle=":", label=name)
             for axis in (size, accuracy):
                 axis.axvline(chosen, color="#aaaaaa", linewidth=0.8, label="gamma chosen")
                 axis.set_xscale("log")
@@ -232,6 +245,8 @@ def _block(
     change = adversarial - original
     record = measured.headline
     mean = "none" if record["mean_l2"] is None else f"{record['mean_l2']:.2f}"
+    if kind == BAYES:
+        mean += f" (certified: {bracket(record)})"
     figure.text(
         0.01,
         top - 0.02 * height,
@@ -301,3 +316,51 @@ def _strip(
     for spine in axis.spines.values():
         spine.set_visible(False)
     axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+
+
+def optimality_against_cost(records: Sequence[dict[str, Any]]) -> Figure:
+    """How far above the certified distance attacks land, against the gradients they take.
+
+    Args:
+        records: Of exams at one temperature.
+    """
+    tasks = list(dict.fromkeys(record["task"] for record in records))
+    attacks = list(dict.fromkeys(record["attack"] for record in records))
+    columns = min(3, len(tasks))
+    rows = -(-len(tasks) // columns)
+    colours = matplotlib.colormaps["tab20"].colors  # type: ignore[attr-defined]
+    with matplotlib.rc_context(STYLE):
+        figure = styled(3.2 * columns + 1.0, 2.7 * rows + 0.9)
+        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for axis, task in zip(axes.flat, tasks, strict=False):
+            for place, attack in enumerate(attacks):
+                (record,) = (r for r in records if (r["task"], r["attack"]) == (task, attack))
+                if record["mean_ratio"] is None:
+                    continue
+                complete = record["success_rate"] >= HEADLINE_SUCCESS
+                excess = [record[f"mean_ratio{end}"] - 1 for end in ("", "_low", "_high")]
+                middle, low, high = (max(value, LEAST_EXCESS) for value in excess)
+                axis.errorbar(
+                    record["backwards"],
+                    middle,
+                    yerr=[[middle - low], [high - middle]],
+                    fmt="o",
+                    markerfacecolor=colours[place] if complete else "white",
+                    color=colours[place],
+                    markersize=6,
+                    label=attack,
+                )
+            axis.set_title(task, fontsize=8)
+            axis.set_xscale("log")
+            axis.set_yscale("log")
+        for axis in axes.flat[len(tasks) :]:
+            axis.set_visible(False)
+        figure.supxlabel("gradients for each point", fontsize=9)
+        figure.supylabel("mean L2 / certified distance, less 1", fontsize=9)
+        handles = dict(
+            pair[::-1]
+            for axis in axes.flat
+            for pair in zip(*axis.get_legend_handles_labels(), strict=True)
+        )
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
+        return figure

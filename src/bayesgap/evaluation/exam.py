@@ -1,0 +1,221 @@
+"""Exams: how far above the certified distance does an attack land, and at what cost?
+
+On a task's Bayes-optimal classifier the smallest perturbation is known with a proof. An attack's
+L2 over that is its grade: 1 is perfect, and less is impossible.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from bayesgap.attacks.base import Adversarials, Attack
+from bayesgap.attacks.named import FunctionAttack, named_attack
+from bayesgap.errors import BayesgapError
+from bayesgap.evaluation.statistics import binomial_interval, mean_with_interval
+from bayesgap.radius.certify import certify
+from bayesgap.tasks.bayes import BayesClassifier
+from bayesgap.tasks.task import Task
+
+PER_CLASS = 25
+POOL_IMAGES = 2_000  # samples from which boundary walks start
+QUANTILES = (0.5, 0.9)
+NEAR = 1.01  # an L2 of at most so many times the lower bound counts as found
+
+AnyAttack = str | Attack | Callable[[nn.Module, Tensor, Tensor], Tensor | Adversarials]
+
+
+@dataclass(frozen=True)
+class Exam:
+    """How an attack did on a task's optimum, at points that the optimum decides correctly.
+
+    Attributes:
+        attack: Its name.
+        task: The task's.
+        temperature: That the optimum's logits were divided by, over the default one.
+        points: How many.
+        successes: How many it broke.
+        success_rate: The share, with its 95 % interval `success_low` to `success_high`.
+        mean_ratio: L2 over the certified lower bound, averaged over successes, with its 95 %
+            interval `mean_ratio_low` to `mean_ratio_high`; None without successes.
+        median_ratio: The median, and `high_ratio` the 90th of 100 parts.
+        found: The share of all points broken within 1 % of the lower bound.
+        below: Successes nearer than the lower bound. There can be none.
+        forwards: Images that went through the classifier, for each point; those that check
+            success included.
+        backwards: Images that gradients came back for, for each point.
+        seconds: For all points.
+        ratios: Of each point; infinite where it was not broken.
+    """
+
+    attack: str
+    task: str
+    temperature: float
+    points: int
+    successes: int
+    success_rate: float
+    success_low: float
+    success_high: float
+    mean_ratio: float | None
+    mean_ratio_low: float | None
+    mean_ratio_high: float | None
+    median_ratio: float | None
+    high_ratio: float | None
+    found: float
+    below: int
+    forwards: float
+    backwards: float
+    seconds: float
+    ratios: Float[Tensor, " points"] = field(repr=False)
+
+    def record(self) -> dict[str, Any]:
+        """All but the single points, as JSON values."""
+        values = asdict(self)
+        del values["ratios"]
+        return values
+
+
+def exam(
+    attack: AnyAttack,
+    task: Task,
+    *,
+    per_class: int = PER_CLASS,
+    seed: int = 0,
+    temperature: float = 1.0,
+    points: "CertifiedPoints | None" = None,
+) -> Exam:
+    """Grade an attack on a task's Bayes-optimal classifier.
+
+    Args:
+        attack: An `Attack`, the name of one (`bayesgap.named_attack`), or a function of a
+            classifier, images and labels that returns images.
+        task: Whose optimum to attack.
+        per_class: Points of each class; by default so few that a DDN takes seconds.
+        seed: Of the points.
+        temperature: What the optimum's logits are divided by, as a multiple of the default
+            temperature. The decisions and the radius do not depend on it.
+        points: To attack at; by default those of `certified_points`, which several exams of a
+            task can share.
+
+    Raises:
+        BayesgapError: an attack or a task that is none, or no point that the optimum decides
+            correctly.
+    """
+    x, y, lower = points or certified_points(task, per_class=per_class, seed=seed)
+    pool, _ = task.sample(POOL_IMAGES, seed=seed + 1)
+    able = _as_attack(attack, pool)
+    default = task.bayes_classifier().temperature
+    optimum = CountingOptimum(task, default * temperature)
+    start = time.perf_counter()
+    made = able(optimum, x, y)
+    seconds = time.perf_counter() - start
+    return _graded(able.name, task.name, temperature, made, lower, optimum, seconds)
+
+
+class CertifiedPoints(NamedTuple):
+    """Points that the optimum decides correctly, and its certified distances there."""
+
+    x: Float[Tensor, "n C H W"]
+    y: Int[Tensor, " n"]
+    lower: Float[Tensor, " n"]
+
+
+def certified_points(task: Task, *, per_class: int = PER_CLASS, seed: int = 0) -> CertifiedPoints:
+    """Samples of a task, as many of each class, less those that its optimum decides wrongly.
+
+    Raises:
+        BayesgapError: a task that is none, or no points.
+    """
+    if not isinstance(task, Task):
+        raise BayesgapError(
+            f"A task is needed, such as bayesgap.load_task gives; got a {type(task).__name__}."
+        )
+    if per_class < 1:
+        raise BayesgapError(f"An exam needs one point a class or more; got {per_class}.")
+    y = torch.arange(task.classes).repeat(per_class)
+    bracket = certify(task, task.sample_given(y, seed=seed)[0], y)
+    chosen = bracket.correct & (bracket.lower > 0)
+    if not chosen.any():
+        raise BayesgapError(
+            f"None of the {len(y)} points has a certified distance above 0: take more."
+        )
+    return CertifiedPoints(bracket.x[chosen], y[chosen], bracket.lower[chosen])
+
+
+class CountingOptimum(BayesClassifier):
+    """A task's optimum that counts the images it scores, and the gradients asked of it.
+
+    Attributes:
+        forwards: Images scored.
+        backwards: Images whose scores were differentiated.
+    """
+
+    def __init__(self, task: Task, temperature: float):
+        """Start from 0."""
+        super().__init__(task.densities, task.priors, temperature=temperature)
+        self.forwards = self.backwards = 0
+
+    def component_log_joints(self, x: Float[Tensor, "n C H W"]) -> Float[Tensor, "n components"]:
+        """As of any Bayes-optimal classifier."""
+        joints = super().component_log_joints(x)
+        self.forwards += len(x)
+        if joints.requires_grad:
+            joints.register_hook(self._count)
+        return joints
+
+    def _count(self, gradient: Tensor) -> None:
+        self.backwards += len(gradient)
+
+
+def _as_attack(attack: AnyAttack, pool: Tensor) -> Attack:
+    if isinstance(attack, Attack):
+        return attack
+    if isinstance(attack, str):
+        return named_attack(attack, pool=pool)
+    if callable(attack):
+        return FunctionAttack(attack, name=getattr(attack, "__name__", type(attack).__name__))
+    raise BayesgapError(f"An attack is a name, an Attack or a function; got {attack!r}.")
+
+
+def _graded(
+    attack: str,
+    task: str,
+    temperature: float,
+    made: Adversarials,
+    lower: Float[Tensor, " n"],
+    optimum: CountingOptimum,
+    seconds: float,
+) -> Exam:
+    success: Bool[Tensor, " n"] = made.success
+    ratios = torch.where(success, made.l2 / lower, torch.inf)
+    successes, points = int(success.sum()), len(lower)
+    low, high = binomial_interval(successes, points)
+    mean = mean_with_interval(torch.where(success, ratios, torch.nan)[None])
+    quantiles: list[float | None] = [None, None]
+    if successes:
+        quantiles = ratios[success].quantile(torch.tensor(QUANTILES).double()).tolist()
+    return Exam(
+        attack=attack,
+        task=task,
+        temperature=temperature,
+        points=points,
+        successes=successes,
+        success_rate=successes / points,
+        success_low=low,
+        success_high=high,
+        mean_ratio=mean[0],
+        mean_ratio_low=mean[1],
+        mean_ratio_high=mean[2],
+        median_ratio=quantiles[0],
+        high_ratio=quantiles[1],
+        found=(ratios <= NEAR).double().mean().item(),
+        below=int((ratios < 1).sum()),
+        forwards=optimum.forwards / points,
+        backwards=optimum.backwards / points,
+        seconds=seconds,
+        ratios=ratios,
+    )

@@ -1,0 +1,150 @@
+"""The exam table: attacks of all kinds on all MNIST tasks, at several temperatures.
+
+Each exam is a stage, so that an interrupted table goes on where it stopped. An attack given as
+"module:function" is code that no key can hold: its exams are held anew each time.
+"""
+
+import csv
+import hashlib
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bayesgap.attacks.named import FOOLBOX
+from bayesgap.errors import BayesgapError
+from bayesgap.evaluation.exam import CertifiedPoints, certified_points, exam
+from bayesgap.files import dump
+from bayesgap.paper.main_job import TASKS, VARIANTS
+from bayesgap.runs.run import Resources, run
+from bayesgap.runs.stage import Stage
+from bayesgap.runs.store import Result, Store
+from bayesgap.tasks.catalog import load_task
+
+ALL_TASKS = tuple(f"{task}/{variant}" for task in TASKS for variant in VARIANTS)
+ATTACKS = (
+    "ld-grad",
+    "ld-grad-tight",
+    "deepfool",
+    "fmn",
+    "ddn",
+    "foolbox:DDNAttack?steps=1000",
+    "pgd",
+    "boundary-walk",
+    "cw-l2",
+    "cw-l2-strong",
+)
+TEMPERATURES = (1.0, 0.01, 100.0)  # the first is the one whose numbers are shown in full
+
+
+def hold_exams(
+    attacks: Sequence[str],
+    tasks: Sequence[str],
+    temperatures: Sequence[float],
+    *,
+    per_class: int,
+    seed: int,
+    store: Store,
+    resources: Resources,
+) -> list[dict[str, Any]]:
+    """Grade attacks on tasks; what the store holds is not computed again.
+
+    Args:
+        attacks: Names, as `named_attack` takes them.
+        tasks: Names or files, as `load_task` takes them.
+        temperatures: Multiples of the default one.
+        per_class: Points of each class.
+        seed: Of the points.
+        store: Where exams are kept.
+        resources: Where and how widely they run.
+
+    Returns:
+        `Exam.record` of each attack, task and temperature, in that order of nesting.
+
+    Raises:
+        BayesgapError: an attack, a task or a number that is none.
+    """
+    for temperature in temperatures:
+        if not (temperature > 0 and math.isfinite(temperature)):
+            raise BayesgapError(f"A temperature is positive and finite; got {temperature}.")
+    sample = {"per_class": per_class, "seed_of_points": seed}
+    points = {
+        task: Stage(
+            "exam-points",
+            certify_points,
+            {"task": task, "sha256": _digest(task), **sample},
+            label=f"certified points of {task}",
+        )
+        for task in tasks
+    }
+    stages = [
+        Stage(
+            "exam",
+            hold_exam,
+            {"attack": attack, "task": task, "temperature": temperature, **sample},
+            {"points": points[task]},
+            f"{attack} on {task} at temperature {temperature:g}",
+        )
+        for attack in attacks
+        for task in tasks
+        for temperature in temperatures
+    ]
+    kept = [stage for stage in stages if not _is_code(stage.settings["attack"])]
+    finished = run([*points.values(), *kept], store, resources)
+    return [
+        hold_exam(finished[stage.inputs["points"]], **stage.settings, seed=stage.seed).values
+        if _is_code(stage.settings["attack"])
+        else finished[stage].values
+        for stage in stages
+    ]
+
+
+def certify_points(
+    *, task: str, sha256: str, per_class: int, seed_of_points: int, seed: int
+) -> Result:
+    """The points of a task's exams, with their certified lower bounds."""
+    points = certified_points(load_task(task), per_class=per_class, seed=seed_of_points)
+    return Result(points._asdict())
+
+
+def hold_exam(
+    points: Result,
+    *,
+    attack: str,
+    task: str,
+    temperature: float,
+    per_class: int,
+    seed_of_points: int,
+    seed: int,
+) -> Result:
+    """One exam."""
+    held = exam(
+        attack,
+        load_task(task),
+        seed=seed_of_points,
+        temperature=temperature,
+        points=CertifiedPoints(**points.tensors),
+    )
+    return Result({"ratios": held.ratios}, held.record())
+
+
+def as_csv(records: Sequence[Mapping[str, Any]]) -> str:
+    """One line an exam."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def _is_code(attack: str) -> bool:
+    return ":" in attack and not attack.startswith(FOOLBOX)
+
+
+def _digest(task: str) -> str:
+    """Hash of a task's numbers, for a file of that name may hold others tomorrow."""
+    tensors, about = load_task(task).to_tensors()
+    digest = hashlib.sha256(dump(about).encode())
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -4,7 +4,8 @@ Checking shares no code with the search: it needs the densities, the points, the
 `proof` alone. The file holds the task's densities too, so that it is a complete statement.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -30,6 +31,22 @@ UNUSED = -1  # in place of a component
 POINTS = ("x", "y", "lower", "upper", "images")
 TASK, CLAIMS = "task.", "claims."  # prefixes of names in the file
 ROUNDING = 1e-12  # relative, of a distance
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch and NumPy, while steps are too small to be shared among several.
+
+    Where other work keeps the cores busy, threads that wait for each other at every step take
+    many times as long as one alone.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class Claims(NamedTuple):
@@ -152,10 +169,7 @@ def verify(path: str | Path) -> Verification:
     prover, n = Prover(task, rule), len(x)
     claimed, log_weights = claims.of_points(n)
     proven, shown = [], []
-    with (
-        threadpool_limits(1, user_api="blas"),  # NumPy's products are small
-        progress(f"verifying {n} points of {task.name}", n) as advance,
-    ):
+    with one_thread(), progress(f"verifying {n} points of {task.name}", n) as advance:
         for start in range(0, n, CHUNK):
             rows = slice(start, start + CHUNK)
             flat, labels = x[rows].flatten(1).numpy(), y[rows].numpy()

@@ -11,21 +11,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from bayesgap.attacks.boundary import nearest_crossing
 from bayesgap.classifiers.module import decisions
 from bayesgap.errors import BayesgapError
 from bayesgap.progress import progress
-from bayesgap.radius.certificate import POINTS, UNUSED, Claims, save
+from bayesgap.radius.certificate import POINTS, UNUSED, Claims, one_thread, save
 from bayesgap.radius.dual import Pairs
 from bayesgap.radius.proof import Prover
 from bayesgap.radius.search import search
 from bayesgap.tasks.bayes import BayesClassifier, Rule
 from bayesgap.tasks.task import Task
 
-CHUNK = 256  # points at a time
+CHUNK = 128  # points at a time
 RESERVE = 1e-9  # share by which a radius is reported smaller than proven, for other machines
 OPEN = 1 + 1e-4  # upper/lower above which the upper bound is walked nearer
 WALK_STEPS = 40
@@ -126,17 +125,15 @@ def certify(
     decided = decisions(classifier, x)
     correct = decided == y
     lower, images, parts = torch.zeros(len(x), dtype=torch.float64), x.clone(), []
-    with (
-        threadpool_limits(1, user_api="blas"),  # NumPy's products are small
-        progress(f"certifying {len(x)} points of {task.name}", len(x)) as advance,
-    ):
+
+    with one_thread(), progress(f"certifying {len(x)} points of {task.name}", len(x)) as advance:
         advance(int((~correct).sum()))
         for rows in correct.nonzero().flatten().split(CHUNK):
             points, labels = x[rows], y[rows]
             found = search(classifier, points.flatten(1), labels)
             radii, claims = _prove(prover, points, labels, found.pairs)
-            lower[rows] = (1 - RESERVE) * radii
             nearest = _nearest(classifier, points, labels, found.moves, radii, box)
+            lower[rows] = (1 - RESERVE) * radii
             images[rows] = _beyond_doubt(prover, points, labels, nearest, box)
             parts.append(claims._replace(point=rows[claims.point]))
             advance(len(rows))

@@ -12,6 +12,7 @@ the q_i at the minimiser u*. Newton's method climbs it for all pairs of a point 
 once. Nothing here has to be believed: `proof` finds out what the multipliers are worth.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ SMALLEST_STEP = 1e-9  # relative to the multipliers
 RIDGE = 1e-12  # relative, added to curvatures that may be singular
 TINY = 1e-300
 COPIES = 3  # of all loadings of a problem that are in memory at once
+DENSE = 16  # coordinates up to which H is formed
 CHUNK_BYTES = 256 * 2**20
 
 
@@ -59,7 +61,7 @@ class Pairs:
     value: Float[Tensor, " B"]
     moves: Float[Tensor, "B D"]
 
-    def __getitem__(self, rows: Bool[Tensor, " B"]) -> "Pairs":
+    def __getitem__(self, rows: Tensor) -> "Pairs":
         """Some of the problems."""
         return Pairs(**{name: tensor[rows] for name, tensor in vars(self).items()})
 
@@ -72,6 +74,7 @@ class Local(NamedTuple):
         target_loadings, own_loadings: W_j and W_i.
         constants: q_i(0).
         gradients: Of q_i at 0.
+        hessians: Of q_i, where there are so few coordinates that they are formed.
     """
 
     difference: Float[Tensor, "B m S"]
@@ -79,6 +82,13 @@ class Local(NamedTuple):
     own_loadings: Float[Tensor, "B m l D"]
     constants: Float[Tensor, "B m"]
     gradients: Float[Tensor, "B m D"]
+    hessians: Float[Tensor, "B m D D"] | None
+
+    def of(self, rows: Bool[Tensor, " B"]) -> "Local":
+        """Some of the problems."""
+        hessians = None if self.hessians is None else self.hessians[rows]
+        kept = {name: part[rows] for name, part in self._asdict().items() if part is not None}
+        return Local(**{**kept, "hessians": hessians})
 
 
 class Evaluation(NamedTuple):
@@ -147,7 +157,7 @@ def _ascend(
             break
         on = ~done
         live, enough, used = live[on], enough[on], used[on]
-        at = Local(*(part[on] for part in at))
+        at = at.of(on)
         current, value, step = current[on], value[on], step[on]
 
 
@@ -156,21 +166,35 @@ def _local(frame: Frame, pairs: Pairs) -> Local:
     values = frame.values(z)
     slopes = torch.stack([frame.slopes(z, one) for one in own.unbind(dim=1)], dim=1)
     heights = values.gather(1, own) - values.gather(1, target[:, None])
+    hessians = None
+    if z.shape[1] <= DENSE:
+        inverses = frame.inverses()
+        hessians = inverses[target][:, None] - inverses[own]
     return Local(
         frame.precisions[target][:, None] - frame.precisions[own],
         frame.loadings[target],
         frame.loadings[own],
         heights + pairs.log_weight[:, None],
         frame.slopes(z, target)[:, None] - slopes,
+        hessians,
     )
 
 
-def _evaluate(at: Local, multipliers: Float[Tensor, "B m"], entropic: bool) -> Evaluation:
-    """Ψ by the Woodbury identity: H = diag(E) + VᵀV − BᵀB, with E positive.
+def _factorised(
+    at: Local, multipliers: Float[Tensor, "B m"]
+) -> tuple[Bool[Tensor, " B"], Callable[[Tensor], Tensor]]:
+    """Where H is positive definite, and how its inverse multiplies rows of vectors (B, k, D).
 
-    The rows of V are √λ_i W_i, those of B are √Λ W_j. With T = I + V E⁻¹Vᵀ, H is positive
-    definite where the Schur complement P = I − B E⁻¹Bᵀ + B E⁻¹Vᵀ T⁻¹ V E⁻¹Bᵀ is.
+    H = diag(E) + VᵀV − BᵀB by the Woodbury identity, with E positive: the rows of V are √λ_i W_i,
+    those of B are √Λ W_j. With T = I + V E⁻¹Vᵀ, H is positive definite where the Schur complement
+    P = I − B E⁻¹Bᵀ + B E⁻¹Vᵀ T⁻¹ V E⁻¹Bᵀ is. E may be negative where H is not, but no more than
+    as many of its values as there are factors: in few coordinates H itself is factorised.
     """
+    if at.hessians is not None:
+        dense = torch.eye(at.hessians.shape[-1]).to(multipliers)
+        dense = dense + (multipliers[:, :, None, None] * at.hessians).sum(dim=1)
+        whole, info = torch.linalg.cholesky_ex(dense)
+        return info == 0, lambda right: torch.cholesky_solve(right.mT, whole).mT
     total = multipliers.sum(dim=1)
     diagonal = 1 + (multipliers[:, :, None] * at.difference).sum(dim=1)
     own = (multipliers.sqrt()[:, :, None, None] * at.own_loadings).flatten(1, 2)
@@ -183,8 +207,7 @@ def _evaluate(at: Local, multipliers: Float[Tensor, "B m"], entropic: bool) -> E
     schur = (eye - gram)[:, held:, held:] + cross.mT @ cross
     inner, inner_info = torch.linalg.cholesky_ex(schur)
 
-    def inverse(right: Float[Tensor, "B k D"]) -> Float[Tensor, "B k D"]:
-        """H⁻¹ times each row."""
+    def inverse(right: Tensor) -> Tensor:
         first = right / diagonal[:, None]
         inside = (first @ rows.mT).mT
         y = torch.linalg.solve_triangular(outer, inside[:, :held], upper=False)
@@ -192,6 +215,12 @@ def _evaluate(at: Local, multipliers: Float[Tensor, "B m"], entropic: bool) -> E
         above = torch.linalg.solve_triangular(outer.mT, y - cross @ below, upper=True)
         return first - torch.cat([above, below], dim=1).mT @ scaled
 
+    return (diagonal > 0).all(dim=1) & (outer_info == 0) & (inner_info == 0), inverse
+
+
+def _evaluate(at: Local, multipliers: Float[Tensor, "B m"], entropic: bool) -> Evaluation:
+    """Ψ, its minimiser and its derivatives."""
+    definite, inverse = _factorised(at, multipliers)
     gradient = (multipliers[:, :, None] * at.gradients).sum(dim=1, keepdim=True)
     u = -inverse(gradient)
     on_target = (u @ at.target_loadings.mT) @ at.target_loadings
@@ -202,12 +231,11 @@ def _evaluate(at: Local, multipliers: Float[Tensor, "B m"], entropic: bool) -> E
     steep = at.gradients + turned
     curvature = inverse(steep) @ steep.mT
     if entropic:
-        sums = total.clamp(min=TINY)[:, None]
+        sums = multipliers.sum(dim=1, keepdim=True).clamp(min=TINY)
         shares = (multipliers / sums).clamp(min=SMALLEST_SHARE)
         value = value - (multipliers * shares.log()).sum(dim=1)
         q = q - shares.log()
         curvature = curvature + torch.diag_embed(1 / (shares * sums)) - 1 / sums[:, :, None]
-    definite = (diagonal > 0).all(dim=1) & (outer_info == 0) & (inner_info == 0)
     return Evaluation(definite & value.isfinite(), value, u.squeeze(1), q, curvature)
 
 

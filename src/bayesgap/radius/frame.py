@@ -16,8 +16,6 @@ from torch.nn.functional import normalize, pad
 
 from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
 
-DENSE = 16  # dimensions up to which all of a covariance counts as factors
-
 
 class Frame(NamedTuple):
     """Quadratics a_k(z) = constants_k − ½ (z − m_k)ᵀ(diag(s_k) − W_kᵀW_k)(z − m_k), in nats.
@@ -69,6 +67,11 @@ class Frame(NamedTuple):
         spread = z.square() @ s.mT - 2 * z @ (s * m).mT + (s * m.square()).sum(dim=1)
         return self.constants + 0.5 * (explained - spread)
 
+    def inverses(self) -> Float[Tensor, "K D D"]:
+        """Σ_k⁻¹ of every component, for few coordinates."""
+        diagonals = torch.diag_embed(self.precisions.expand(-1, self.means.shape[1]))
+        return diagonals - self.loadings.mT @ self.loadings
+
     def slopes(self, z: Float[Tensor, "n D"], component: Int[Tensor, " n"]) -> Float[Tensor, "n D"]:
         """Σ_k⁻¹(z − m_k), minus the gradient of a_k, of one component at each point."""
         offset = z - self.means[component]
@@ -91,25 +94,9 @@ def frame(density: MixtureOfFactorAnalyzers) -> Frame:
     means = density.means - whitening.centre
     if (density.noise == density.noise[:, :1]).all():
         precisions = precisions[:, :1]
-    if dimension <= DENSE:
-        precisions, loadings = _common(precisions.expand(-1, dimension), loadings)
-    elif precisions.shape[1] == 1 and components * (density.latent + 1) < dimension:
+    if precisions.shape[1] == 1 and components * (density.latent + 1) < dimension:
         factors = normalize(density.factors.mT.flatten(0, 1), dim=1)
         basis, _ = torch.linalg.qr(torch.cat([factors, means]).mT)
         means, loadings = pad(means @ basis, (0, 1)), pad(loadings @ basis, (0, 1))
         return Frame(basis, whitening.centre, means, precisions, loadings, constants)
     return Frame(None, whitening.centre, means, precisions, loadings, constants)
-
-
-def _common(
-    precisions: Float[Tensor, "K d"], loadings: Float[Tensor, "K l d"]
-) -> tuple[Float[Tensor, "K 1"], Float[Tensor, "K d d"]]:
-    """The same Σ⁻¹ = s − WᵀW with one s for all components, the largest eigenvalue of any.
-
-    The part of H that is diagonal, which the search keeps positive, is then the identity.
-    """
-    inverse = torch.diag_embed(precisions) - loadings.mT @ loadings
-    values, vectors = torch.linalg.eigh(inverse)
-    largest = values.amax()
-    roots = (largest - values).clamp(min=0).sqrt()
-    return largest.expand(len(values), 1), roots[:, :, None] * vectors.mT

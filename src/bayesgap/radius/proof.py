@@ -49,8 +49,8 @@ ROOT = 1e-12  # relative accuracy to which a radius is sought, and by which it i
 SMALLEST_RADIUS = 1e-6  # where the search for one begins
 NEGLIGIBLE = 1e-12  # by which the sum of weights stays below 1, more than its own rounding
 
-Vector = Float[np.ndarray, " d"]
-Matrix = Float[np.ndarray, "rows columns"]
+Vector = Float[np.ndarray, "_"]  # of any length
+Matrix = Float[np.ndarray, "_ _"]
 
 
 def gamma(operations: int) -> float:

@@ -82,10 +82,9 @@ class _Search:
         """What components amount to under the rule."""
         return values.logsumexp(dim=-1) if self.entropic else values.amax(dim=-1)
 
-    def gap(self, z: Float[Tensor, "n D"], y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    def gap(self, values: Float[Tensor, "n K"], y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
         """The log-joint of y less the largest other; negative where the decision is another."""
-        classes = self.frame.values(z).split(self.sizes, dim=1)
-        totals = torch.stack([self.total(values) for values in classes], dim=1)
+        totals = torch.stack([self.total(v) for v in values.split(self.sizes, dim=1)], dim=1)
         others = totals.scatter(1, y[:, None], -torch.inf).amax(dim=1)
         return totals.gather(1, y[:, None]).squeeze(1) - others
 
@@ -93,19 +92,27 @@ class _Search:
         """Keep where rays from their points first meet another decision, if that is nearer."""
         length = rays.norm(dim=1)
         rows = ((length > 0) & (length < self.upper[point])).nonzero().flatten()
+        point, rays, length = point[rows], rays[rows], length[rows]
+        # Along a ray the log-joint of every component is a parabola, which three values tell.
+        z, y, here = self.z[point], self.y[point], self.values[point]
+        ahead, behind = self.frame.values(z + rays), self.frame.values(z - rays)
+        slope, bend = (ahead - behind) / 2, (ahead + behind) / 2 - here
+
+        def crossed(stretch: Float[Tensor, " B"]) -> Bool[Tensor, " B"]:
+            t = stretch[:, None]
+            return self.gap(here + t * (slope + t * bend), y) < 0
+
         far = torch.full_like(length, torch.inf)
         for stretch in STRETCHES:
-            rows = rows[far[rows].isinf()]
-            z = self.z[point[rows]] + stretch * rays[rows]
-            far[rows[self.gap(z, self.y[point[rows]]) < 0]] = stretch
-        rows = far.isfinite().nonzero().flatten()
-        point, rays, length, far = point[rows], rays[rows], length[rows], far[rows]
-        z, y, near = self.z[point], self.y[point], torch.zeros_like(far)
+            there = torch.full_like(far, stretch)
+            far = torch.where(far.isinf() & crossed(there), there, far)
+        found = far.isfinite()
+        near, far = torch.zeros_like(far), far.nan_to_num(posinf=STRETCHES[-1])
         for _ in range(HALVINGS):
             middle = (near + far) / 2
-            crossed = self.gap(z + middle[:, None] * rays, y) < 0
-            near, far = torch.where(crossed, near, middle), torch.where(crossed, middle, far)
-        reached = far * length
+            over = crossed(middle)
+            near, far = torch.where(over, near, middle), torch.where(over, middle, far)
+        reached = torch.where(found, far * length, torch.inf)
         nearest = self.upper.scatter_reduce(0, point, reached, "amin")
         rows = (reached < self.upper[point]) & (reached == nearest[point])
         self.upper[point[rows]] = reached[rows]

@@ -28,7 +28,9 @@ def command(*arguments, **environment):
 
 def test_help_names_every_command():
     shown = RUNNER.invoke(cli.app, ["--help"]).output
-    assert all(name in shown for name in ("reproduce", "tasks", "release"))
+    assert all(
+        name in shown for name in ("reproduce", "certify", "verify", "exam", "tasks", "release")
+    )
 
 
 def test_version():
@@ -47,6 +49,12 @@ def test_tasks_lists_every_released_task():
         (["reproduce", "--out", "FILE/out"], "FILE"),
         (["reproduce", "--out", "OUT", "--store", "FILE/store"], "FILE/store"),
         (["reproduce", "--out", "OUT", "--store", "nosuch://place"], "nosuch"),
+        (["certify", "nosuch/task"], "nosuch/task"),
+        (["certify", "mnist-0-6/symmetric", "--rule", "mean", "--out", "OUT"], "'mean'"),
+        (["certify", "mnist-0-6/symmetric", "--per-class", "1", "--out", "FILE/out"], "FILE"),
+        (["verify", "FILE"], "FILE"),
+        (["exam", "nosuch", "--task", "mnist-0-6/symmetric", "--store", "OUT"], "'nosuch'"),
+        (["exam", "ddn", "--out", "FILE/out"], "FILE"),
         (["release", "0", "0", "--out", "OUT"], "[0, 0]"),
         (["release", "0", "17", "--out", "OUT"], "[0, 17]"),
     ],
@@ -143,3 +151,40 @@ def test_release_adds_versions_and_replaces_nothing(tmp_path, monkeypatch):
             "linear-svm",
             "rbf-svm",
         }
+
+
+def test_a_certificate_is_written_and_verified_again(tmp_path):
+    file = tmp_path / "proofs.safetensors"
+    made = command("certify", "mnist-0-6/symmetric", "--per-class", "2", "--out", str(file))
+    assert made.returncode == 0, made.stderr
+    assert "digit 0" in made.stdout
+    assert str(file) in made.stdout
+    checked = command("verify", str(file))
+    assert checked.returncode == 0, checked.stderr
+    assert "as released" in checked.stdout
+    assert "Lower bounds proven: 4." in checked.stdout
+    assert "Adversarial points confirmed: 4." in checked.stdout
+
+
+def test_a_false_statement_is_named_and_the_exit_code_is_1(tmp_path):
+    known = bayesgap.load_task("mnist-0-6/symmetric")
+    x, y = known.sample(2, seed=0)
+    bracket = bayesgap.certify(known, x, y)
+    bracket.lower[1] *= 1.0001
+    bracket.save(tmp_path / "raised.safetensors")
+    checked = command("verify", str(tmp_path / "raised.safetensors"))
+    assert checked.returncode == 1
+    assert "Lower bounds proven: 1." in checked.stdout
+    assert "No valid lower bound for points 1." in checked.stderr
+
+
+def test_an_exam_shows_its_table_and_leaves_its_files(tmp_path):
+    held = command(
+        "exam",
+        "deepfool",
+        *("--task", "mnist-0-6/symmetric", "--per-class", "2", "--workers", "1"),
+        *("--out", str(tmp_path / "exam"), "--store", str(tmp_path / "store")),
+    )
+    assert held.returncode == 0, held.stderr
+    assert "deepfool" in held.stdout
+    assert sorted(path.name for path in (tmp_path / "exam").iterdir()) == ["exams.csv", "exams.svg"]

@@ -98,7 +98,7 @@ def reproduce(
     """
     import time
 
-    from bayesgap.paper.main_job import SCALES, build
+    from bayesgap.paper.main_job import SCALES, build, theory
     from bayesgap.paper.results import collect
     from bayesgap.report.page import make_folder, write_report
     from bayesgap.runs.run import Resources, run
@@ -110,7 +110,7 @@ def reproduce(
     make_folder(out)
     jobs = build(SCALES[scale], seed=seed)
     finished = run(
-        [stage for job in jobs for stage in job.stages()],
+        [theory(seed=seed), *(stage for job in jobs for stage in job.stages())],
         Store(store or default_store()),
         Resources(workers or os.cpu_count() or 1, threads, cluster),
     )

@@ -102,3 +102,43 @@ def test_an_attack_of_ones_own_is_told_the_truth():
     outcome = found.outcomes["Guess"]
     assert 0 < found.best["success_rate"] < 1
     assert torch.equal(outcome.before != outcome.after, outcome.l2.isfinite())
+
+
+def test_the_gap_is_that_of_a_boundary_that_was_moved():
+    """A plane parallel to the optimum's, much nearer to class 0, leaves class 0 a share."""
+    known = task()
+    axis, middle = np.array([1.0, 1, 0]) / np.sqrt(2), np.sqrt(2) / 2
+    moved = 0.6 * middle
+
+    def logits(x):
+        along = x.flatten(1) @ torch.from_numpy(axis) - moved
+        return torch.stack([-along, along], dim=1)
+
+    found = evaluate(Function(logits), known, per_class=60, seed=1)
+    y = torch.arange(2).repeat(60)
+    x, _ = known.sample_given(y, seed=1)
+    side = np.where(y.numpy() == 0, -1, 1)
+    own, optimal = (side * (x.flatten(1).numpy() @ axis - at) for at in (moved, middle))
+    both = (own > 0) & (optimal > 0)
+    # The certificates keep 1e-9, and their shift 1e-8 of the square, in reserve.
+    assert found.gap == pytest.approx(1 - own[both].mean() / optimal[both].mean(), abs=2e-8)
+    assert found.gap_low < found.gap < found.gap_high
+    assert found.no_gap is None
+    np.testing.assert_allclose(
+        found.bracket.lower[found.bracket.correct], optimal[optimal > 0], rtol=2e-8
+    )
+
+
+def test_the_optimum_itself_has_no_gap_to_speak_of():
+    known = task()
+    found = evaluate(known.bayes_classifier(), known, per_class=20)
+    assert 0 > found.gap > -1e-7
+
+
+def test_there_is_no_gap_without_success():
+    known = task()
+    with pytest.warns(UserWarning, match="were broken"):
+        found = evaluate(known.bayes_classifier(), known, attacks=Returns(lambda x: x), per_class=5)
+    assert found.gap is None
+    assert found.gap_low is None
+    assert "only 0.0% of the points" in found.no_gap

@@ -11,7 +11,7 @@ import torch
 from bayesgap.classifiers.allconv import Training
 from bayesgap.paper import experiment, main_job
 from bayesgap.paper.experiment import BAYES
-from bayesgap.paper.main_job import KINDS, SCALES, VARIANTS, build
+from bayesgap.paper.main_job import KINDS, SCALES, VARIANTS, build, theory
 from bayesgap.paper.results import collect
 from bayesgap.report.page import FILES, write_report
 from bayesgap.runs.run import Resources, run
@@ -44,7 +44,7 @@ def ran(tmp_path_factory):
         documents = []
         for out in ("first", "second"):
             jobs = build(TINY, seed=0)
-            stages = [stage for job in jobs for stage in job.stages()]
+            stages = [theory(seed=0), *(stage for job in jobs for stage in job.stages())]
             finished = run(stages, Store(str(folder / "store")), Resources())
             results = collect(jobs, finished, TINY, seed=0)
             documents.append(write_report(results, folder / out)[0])

@@ -11,7 +11,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bayesgap.attacks.named import FOOLBOX
+import torch
+
+from bayesgap.attacks.named import FOOLBOX, named_attack
 from bayesgap.errors import BayesgapError
 from bayesgap.evaluation.exam import CertifiedPoints, certified_points, exam
 from bayesgap.files import dump
@@ -67,6 +69,8 @@ def hold_exams(
     for temperature in temperatures:
         if not (temperature > 0 and math.isfinite(temperature)):
             raise BayesgapError(f"A temperature is positive and finite; got {temperature}.")
+    for attack in attacks:  # before anything is computed
+        named_attack(attack, pool=torch.zeros(1, 1, 1, 1))
     sample = {"per_class": per_class, "seed_of_points": seed}
     points = {
         task: Stage(

@@ -20,6 +20,7 @@ from bayesgap.classifiers.allconv import Training, train_allconv
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import train_linear_svm, train_rbf_svms
 from bayesgap.evaluation.measure import attack_decisions, l2_table, summarise
+from bayesgap.paper.observations import observations
 from bayesgap.radius.certify import certify
 from bayesgap.runs.stage import seed_of
 from bayesgap.runs.store import Result
@@ -27,6 +28,7 @@ from bayesgap.tasks.catalog import load_task
 from bayesgap.tasks.task import Task
 
 BAYES = "bayes-optimal"
+OBSERVATION_SEEDS = 2**31  # they add small numbers to theirs
 VALIDATION_IMAGES = 2_000  # for choosing a width or a gamma; never those that are attacked
 TEST_IMAGES = 5_000  # for the accuracy of a trained classifier, besides the attacked points
 POOL_IMAGES = 2_000  # from which boundary walks start
@@ -104,6 +106,11 @@ def certify_optimum(task: Result, points: Result, *, seed: int) -> Result:
             "lower": found.lower,
         }
     )
+
+
+def study_theory(*, sample_seed: int, seed: int) -> Result:
+    """Observations 1 to 4 as experiments."""
+    return observations(seed=sample_seed % OBSERVATION_SEEDS)
 
 
 def find_width(

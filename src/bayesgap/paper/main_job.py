@@ -158,6 +158,12 @@ def build(scale: Scale, *, seed: int) -> list[TaskJob]:
     return jobs
 
 
+def theory(*, seed: int) -> Stage:
+    """Observations 1 to 4, which no task of the paper's is needed for."""
+    draw = {"sample_seed": seed_of("theory", seed)}
+    return Stage("theory", experiment.study_theory, draw, label="observations 1 to 4")
+
+
 def _task_job(name: str, variant: str, scale: Scale, seed: int, width: Stage | None) -> TaskJob:
     label = f"{name}/{variant}"
     release = read_catalogue()[name][-1]

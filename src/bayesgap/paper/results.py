@@ -21,9 +21,11 @@ from bayesgap.paper.main_job import (
     lower_bounds,
     measure,
     subpopulations,
+    theory,
 )
 from bayesgap.runs.run import Finished
 from bayesgap.runs.stage import environment
+from bayesgap.runs.store import Result
 
 CSV_COLUMNS = (
     "task",
@@ -63,6 +65,7 @@ class Results:
         measured: The numbers of each task, variant and kind of classifier.
         points: The attacked points of each task and variant.
         optima: The optimum's accuracy of each task and variant.
+        theory: What `observations` found.
     """
 
     scale: Scale
@@ -72,6 +75,7 @@ class Results:
     measured: dict[tuple[str, str, str], Measured]
     points: dict[tuple[str, str], dict[str, Tensor]]
     optima: dict[tuple[str, str], dict[str, Any]]
+    theory: Result
 
     @property
     def tasks(self) -> list[str]:
@@ -120,6 +124,7 @@ def collect(jobs: list[TaskJob], finished: Finished, scale: Scale, seed: int) ->
         },
         points={(job.name, job.variant): finished[job.points].tensors for job in jobs},
         optima={(job.name, job.variant): finished[job.optimum].values for job in jobs},
+        theory=finished[theory(seed=seed)],
     )
 
 
@@ -142,6 +147,7 @@ def as_document(results: Results) -> dict[str, Any]:
         "results": headlines,
         "attacks": attacks,
         "subpopulations": parts,
+        "theory": results.theory.values,
         "stages": [_stage_facts(stage, results.finished) for stage in results.finished.stages],
     }
 

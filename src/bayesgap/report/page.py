@@ -17,9 +17,10 @@ from bayesgap.evaluation.measure import HEADLINE_SUCCESS
 from bayesgap.paper import table1
 from bayesgap.paper.claims import NOT_DECIDED, NOT_REPRODUCED, REPRODUCED, Claim, judge
 from bayesgap.paper.experiment import BAYES
+from bayesgap.paper.observations import SCENES
 from bayesgap.paper.results import Results, as_csv, as_document
 from bayesgap.progress import progress
-from bayesgap.report import plots
+from bayesgap.report import plots, theory_plots
 
 FILES = ("report.html", "results.json", "results.csv")
 
@@ -94,6 +95,7 @@ def render(results: Results, document: dict[str, Any], claims: Sequence[Claim]) 
         pictures=_pictures(results),
         tasks=results.tasks,
         time=_time_by_kind(document),
+        theory_scenes=_theory_scenes(document["theory"]),
     )
 
 
@@ -126,6 +128,8 @@ def _pictures(results: Results) -> dict[str, Markup]:
         "sizes": (plots.perturbation_sizes, "svg"),
         "shares": (plots.broken_shares, "svg"),
         "gamma": (plots.gamma_curves, "svg"),
+        "narrow": (lambda found: theory_plots.narrow_directions(found.theory), "svg"),
+        "quantised": (lambda found: theory_plots.quantised_features(found.theory), "svg"),
     }
     pictures = {}
     with progress("drawing the report", len(makers) + 2 * len(results.tasks)) as advance:
@@ -147,6 +151,19 @@ def _embedded(figure: Figure, kind: str) -> Markup:
         figure.savefig(data, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else {})
     media = {"svg": "image/svg+xml", "png": "image/png"}[kind]
     return Markup(f"data:{media};base64,{base64.b64encode(data.getvalue()).decode()}")
+
+
+def _theory_scenes(theory: dict[str, Any]) -> list[dict[str, Any]]:
+    """The lines of the table of observations 1 and 2."""
+    return [
+        {
+            "name": name.replace("/", ", "),
+            "radii": [record["upper"][1] for record in theory[name]["records"]],
+            "slope": theory[name]["slopes"]["upper"],
+            "within": theory[name]["records"][-1]["upper_within_along"],
+        }
+        for name in SCENES
+    ]
 
 
 def _time_by_kind(document: dict[str, Any]) -> list[tuple[str, int, float]]:

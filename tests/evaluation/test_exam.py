@@ -1,0 +1,140 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bayesgap.attacks.base import Attack
+from bayesgap.attacks.named import named_attack
+from bayesgap.errors import BayesgapError
+from bayesgap.evaluation.exam import CountingOptimum, certified_points, exam
+from strategies import without_shape_checks
+from toys import SEEDS, Returns, mixture_task, property_settings, spherical_radius, spherical_task
+
+MEANS, VARIANCE = np.array([[0.0, 0, 0], [1, 1, 0]]), 0.25
+
+
+def task():
+    return spherical_task(MEANS, VARIANCE)
+
+
+def onto_the_plane(factor):
+    """The exact nearest point on the plane between two spheres, overstepped by a factor."""
+    axis = torch.from_numpy((MEANS[1] - MEANS[0]) / np.linalg.norm(MEANS[1] - MEANS[0]))
+    middle = np.sqrt(2) / 2
+
+    def attack(classifier, x, y):
+        along = x.flatten(1) @ axis - middle
+        return x - factor * along[:, None, None, None] * axis.reshape(1, 1, 1, 3)
+
+    return attack
+
+
+def test_an_exact_attack_is_graded_1_and_one_that_oversteps_by_its_factor():
+    for factor in (1 + 1e-6, 1.25):
+        held = exam(onto_the_plane(factor), task(), per_class=30)
+        assert held.success_rate == 1
+        # Certificates keep 1e-9, and their shift 1e-8 of the square, in reserve.
+        np.testing.assert_allclose(held.ratios, factor, rtol=2e-8)
+        assert held.mean_ratio == pytest.approx(factor, rel=2e-8)
+        assert held.median_ratio == pytest.approx(factor, rel=2e-8)
+        assert held.high_ratio == pytest.approx(factor, rel=2e-8)
+        assert held.mean_ratio_low <= held.mean_ratio <= held.mean_ratio_high
+        assert held.found == (factor < 1.01)
+        assert held.below == 0
+
+
+def test_only_points_that_the_optimum_decides_correctly_are_taken():
+    points = certified_points(task(), per_class=50, seed=2)
+    y = torch.arange(2).repeat(50)
+    x, _ = task().sample_given(y, seed=2)
+    radius = spherical_radius(x, y, MEANS, VARIANCE, (0.5, 0.5))
+    assert 0 < (radius <= 0).sum()
+    assert torch.equal(points.x, x[radius > 0])
+    np.testing.assert_allclose(points.lower, radius[radius > 0], rtol=2e-8)
+
+
+def test_an_attack_that_does_nothing_breaks_nothing_and_has_no_ratio():
+    held = exam(Returns(lambda x: x), task(), per_class=5)
+    assert held.successes == held.success_rate == held.success_low == held.found == 0
+    assert held.success_high < 0.5
+    assert held.mean_ratio is held.median_ratio is held.high_ratio is None
+    assert held.ratios.isinf().all()
+    json.dumps(held.record(), allow_nan=False)
+
+
+def test_passes_are_counted_by_the_image():
+    class ThreeSteps(Attack):
+        def run(self, classifier, x, y):
+            z = x
+            for _ in range(3):
+                z = z.detach().requires_grad_()
+                (gradient,) = torch.autograd.grad(classifier(z)[:, 0].sum(), z)
+                z = z - 0.1 * gradient
+            classifier(z.detach())
+            return z.detach()
+
+    held = exam(ThreeSteps(), task(), per_class=10)
+    assert held.backwards == 3
+    # 3 with gradients and 1 without, the decisions before and after; and one image for its shape.
+    assert held.forwards == pytest.approx(3 + 1 + 2 + 1 / held.points)
+
+
+def test_counting_changes_no_logit():
+    known = mixture_task(0, 4)
+    x, _ = known.sample(20, seed=0)
+    plain = known.bayes_classifier(temperature=3.0)
+    assert torch.equal(CountingOptimum(known, 3.0)(x), plain(x))
+
+
+def test_the_temperature_is_a_multiple_of_the_default():
+    seen = []
+
+    def look(classifier, x, y):
+        seen.append(classifier.temperature)
+        return x
+
+    for factor in (1.0, 100.0):
+        exam(look, task(), per_class=3, temperature=factor)
+    default = task().bayes_classifier().temperature
+    assert seen == [default, pytest.approx(100 * default)]
+
+
+@given(seed=st.integers(**SEEDS), classes=st.integers(2, 3))
+@property_settings(8)
+def test_no_attack_lands_below_the_certified_lower_bound(seed, classes):
+    known = mixture_task(seed, 3, classes=classes)
+    points = certified_points(known, per_class=10)
+    for name in ("ld-grad", "ld-grad-tight", "deepfool", "ddn", "fmn", "pgd", "boundary-walk"):
+        held = exam(name, known, points=points)
+        assert held.below == 0, name
+        assert held.attack == name
+
+
+def test_the_released_tasks_are_no_exception():
+    import bayesgap as bg
+
+    for name in ("mnist-0-6/symmetric", "mnist-4-5/asymmetric"):
+        known = bg.load_task(name)
+        points = certified_points(known, per_class=5)
+        for attack in ("ld-grad-tight", "ddn", "boundary-walk", named_attack("deepfool")):
+            held = exam(attack, known, points=points)
+            assert held.below == 0
+            assert held.points == 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"task": "mnist-0-6/symmetric"}, "got a str"),
+        ({"per_class": 0}, "got 0"),
+        ({"attack": 3}, "got 3"),
+        ({"attack": "nosuch"}, "no attack 'nosuch'"),
+    ],
+)
+def test_what_cannot_be_examined_is_refused(changes, said):
+    arguments = {"attack": "ld-grad", "task": task(), "per_class": 2, **changes}
+    with without_shape_checks(), pytest.raises(BayesgapError, match=said):
+        exam(**arguments)

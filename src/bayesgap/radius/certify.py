@@ -125,7 +125,6 @@ def certify(
     decided = decisions(classifier, x)
     correct = decided == y
     lower, images, parts = torch.zeros(len(x), dtype=torch.float64), x.clone(), []
-
     with one_thread(), progress(f"certifying {len(x)} points of {task.name}", len(x)) as advance:
         advance(int((~correct).sum()))
         for rows in correct.nonzero().flatten().split(CHUNK):
@@ -139,6 +138,7 @@ def certify(
             advance(len(rows))
     claims = Claims.joined(parts)
     flipped = decisions(classifier, images) != y
+    images = torch.where(flipped[:, None, None, None], images, x)
     upper = torch.where(flipped, (images - x).flatten(1).norm(dim=1), torch.inf)
     target, source = _deciding(claims, len(x))
     label = torch.where(correct, classifier.component_class[target], decided)

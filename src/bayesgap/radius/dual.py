@@ -27,6 +27,7 @@ GAIN = 1e-8  # relative to the value: what is worth another step
 SMALLEST_SHARE = 1e-13  # of a multiplier in their sum; below, its component is left out
 KEPT = 0.9  # of the way to where a multiplier becomes 0, with entropy
 SHORTER = 4.0  # factor by which a step that does not climb is shortened
+LONGEST_STEP = 100.0  # relative to the sum of the multipliers
 SMALLEST_STEP = 1e-9  # relative to the multipliers
 RIDGE = 1e-12  # relative, added to curvatures that may be singular
 TINY = 1e-300
@@ -258,4 +259,7 @@ def _newton(
     gain = 0.5 * (slope * step).sum(dim=1)
     room = (KEPT if entropic else 1.0) * multipliers / -step.clamp(max=-TINY)
     room = torch.where(above & (step < 0), room, torch.inf).amin(dim=1, keepdim=True)
+    # Where no point is in reach Ψ grows for ever, and Newton's step is as good as infinite.
+    longest = LONGEST_STEP * multipliers.sum(dim=1, keepdim=True)
+    room = torch.minimum(room, longest / step.abs().sum(dim=1, keepdim=True).clamp(min=TINY))
     return step * room.clamp(max=1.0), gain

@@ -180,7 +180,7 @@ class _Search:
         lower, stalled = torch.zeros_like(self.upper), torch.zeros_like(self.upper)
         for _ in range(ROUNDS):
             before = self.upper.clone()
-            enough = 0.5 * (1.01 * self.upper[pairs.point]).square()
+            enough = 0.5 * (1.01 * self.upper[pairs.point].clamp(max=FARTHEST)).square()
             ascend(self.frame, pairs, live, entropic=self.entropic, enough=enough)
             self.shorten(pairs.point[live], pairs.moves[live])
             radii, log_weights = self.radii(pairs)

@@ -344,6 +344,6 @@ def _results_table(records: list[dict]) -> Table:
             l2,
             f"{low} – {high}",
             f"{record['certified_lower']:.3f}" if record.get("certified_lower") else "",
-            f"{record['gap']:.0%}" if record.get("gap") is not None else "",
+            f"{record['gap']:.2f}" if record.get("gap") is not None else "",
         )
     return table

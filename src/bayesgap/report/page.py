@@ -78,6 +78,7 @@ def render(results: Results, document: dict[str, Any], claims: Sequence[Claim]) 
         l2=_l2,
         interval=_interval,
         number=_number,
+        signed=_signed,
         slug=_slug,
         bracket=plots.bracket,
     )
@@ -161,6 +162,7 @@ def _theory_scenes(theory: dict[str, Any]) -> list[dict[str, Any]]:
             "radii": [record["upper"][1] for record in theory[name]["records"]],
             "slope": theory[name]["slopes"]["upper"],
             "within": theory[name]["records"][-1]["upper_within_along"],
+            "near": theory[name]["records"][-1]["near"],
         }
         for name in SCENES
     ]
@@ -205,6 +207,11 @@ def _interval(low: float | None, high: float | None) -> str:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4g}"
+
+
+def _signed(value: float) -> str:
+    """Two digits after the point, one of large numbers, and a true minus sign."""
+    return f"{value:.{2 if abs(value) < 10 else 1}f}".replace("-", "−")
 
 
 def _slug(text: str) -> str:

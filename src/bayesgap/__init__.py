@@ -12,12 +12,14 @@ from bayesgap._version import __version__
 if TYPE_CHECKING:
     from bayesgap.attacks.base import Adversarials, Attack, BestOf
     from bayesgap.attacks.named import named_attack
+    from bayesgap.densities.categorical import Categorical
     from bayesgap.densities.em import fit_em
     from bayesgap.densities.fitting import Fit
     from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
     from bayesgap.densities.sgd import fit_sgd
     from bayesgap.errors import BayesgapError
     from bayesgap.evaluation.evaluate import Evaluation, evaluate
+    from bayesgap.evaluation.exam import Exam, exam
     from bayesgap.images.mnist import load_mnist
     from bayesgap.radius.certificate import Verification, verify
     from bayesgap.radius.certify import Bracket, certify
@@ -33,7 +35,9 @@ _MODULES = {
     "BayesgapError": "errors",
     "BestOf": "attacks.base",
     "Bracket": "radius.certify",
+    "Categorical": "densities.categorical",
     "Evaluation": "evaluation.evaluate",
+    "Exam": "evaluation.exam",
     "Fit": "densities.fitting",
     "MixtureOfFactorAnalyzers": "densities.mfa",
     "Task": "tasks.task",
@@ -41,6 +45,7 @@ _MODULES = {
     "asymmetric": "tasks.symmetry",
     "certify": "radius.certify",
     "evaluate": "evaluation.evaluate",
+    "exam": "evaluation.exam",
     "fit_em": "densities.em",
     "fit_sgd": "densities.sgd",
     "load_mnist": "images.mnist",
@@ -58,7 +63,9 @@ __all__ = [
     "BayesgapError",
     "BestOf",
     "Bracket",
+    "Categorical",
     "Evaluation",
+    "Exam",
     "Fit",
     "MixtureOfFactorAnalyzers",
     "Task",
@@ -67,6 +74,7 @@ __all__ = [
     "asymmetric",
     "certify",
     "evaluate",
+    "exam",
     "fit_em",
     "fit_sgd",
     "load_mnist",

@@ -19,6 +19,7 @@ from bayesgap.errors import BayesgapError
 from bayesgap.progress import progress
 from bayesgap.radius.certificate import POINTS, UNUSED, Claims, one_thread, save
 from bayesgap.radius.dual import Pairs
+from bayesgap.radius.frame import frame
 from bayesgap.radius.proof import Prover
 from bayesgap.radius.search import search
 from bayesgap.tasks.bayes import BayesClassifier, Rule
@@ -121,7 +122,7 @@ def certify(
         raise BayesgapError(f"A box is (lowest, highest); got {tuple(box)}.")
     x, y = x.detach().double().cpu(), y.long().cpu()
     classifier = task.bayes_classifier(temperature=1.0, rule=rule)
-    prover = Prover(task, rule)
+    coordinates, prover = frame(classifier.marginal), Prover(task, rule)
     decided = decisions(classifier, x)
     correct = decided == y
     lower, images, parts = torch.zeros(len(x), dtype=torch.float64), x.clone(), []
@@ -129,7 +130,7 @@ def certify(
         advance(int((~correct).sum()))
         for rows in correct.nonzero().flatten().split(CHUNK):
             points, labels = x[rows], y[rows]
-            found = search(classifier, points.flatten(1), labels)
+            found = search(classifier, coordinates, points.flatten(1), labels)
             radii, claims = _prove(prover, points, labels, found.pairs)
             nearest = _nearest(classifier, points, labels, found.moves, radii, box)
             lower[rows] = (1 - RESERVE) * radii

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bayesgap.radius.dual import Pairs, ascend
-from bayesgap.radius.frame import frame
+from bayesgap.radius.frame import Frame
 from bayesgap.tasks.bayes import BayesClassifier
 
 WIDTH = 5  # own components of a pair at once
@@ -45,15 +45,18 @@ class Found:
     pairs: Pairs
 
 
-def search(classifier: BayesClassifier, x: Float[Tensor, "n d"], y: Int[Tensor, " n"]) -> Found:
+def search(
+    classifier: BayesClassifier, frame: Frame, x: Float[Tensor, "n d"], y: Int[Tensor, " n"]
+) -> Found:
     """Look for the nearest point of another decision, and for multipliers, at decided points.
 
     Args:
         classifier: Of the task, in float64.
+        frame: Of the classifier's `marginal`.
         x: Points, flattened, that it decides as y.
         y: Their labels.
     """
-    searching = _Search(classifier, x, y)
+    searching = _Search(classifier, frame, x, y)
     first = searching.likeliest_targets()
     searching.shorten(first.point, searching.frame.means[first.target] - first.z)
     searching.climb(first)
@@ -66,11 +69,11 @@ def search(classifier: BayesClassifier, x: Float[Tensor, "n d"], y: Int[Tensor, 
 class _Search:
     """The state of a search: for each point the nearest crossing so far."""
 
-    def __init__(self, classifier: BayesClassifier, x: Tensor, y: Tensor):
+    def __init__(self, classifier: BayesClassifier, frame: Frame, x: Tensor, y: Tensor):
         self.entropic = classifier.rule == "log-sum-exp"
         self.label = classifier.component_class  # of each component
         self.sizes = classifier.sizes
-        self.frame = frame(classifier.marginal)
+        self.frame = frame
         self.y = y
         self.z = self.frame.coordinates(x)
         self.values = self.frame.values(self.z)
@@ -148,7 +151,7 @@ class _Search:
 
         The multipliers' sum is that which would do if all covariances were equal.
         """
-        width = min(WIDTH, *self.sizes)
+        width = min(WIDTH, max(self.sizes))
         values, own = self.values.masked_fill(~self.own, -torch.inf)[point].topk(width, dim=1)
         if self.entropic:
             used = values.softmax(dim=1) > SMALLEST_SHARE

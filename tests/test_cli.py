@@ -187,4 +187,5 @@ def test_an_exam_shows_its_table_and_leaves_its_files(tmp_path):
     )
     assert held.returncode == 0, held.stderr
     assert "deepfool" in held.stdout
-    assert sorted(path.name for path in (tmp_path / "exam").iterdir()) == ["exams.csv", "exams.svg"]
+    left = sorted(path.name for path in (tmp_path / "exam").iterdir())
+    assert left == ["exams.csv", "exams.md", "exams.svg"]

@@ -75,7 +75,7 @@ def reproduce(
     scale: Annotated[
         str,
         typer.Option(
-            help="How much to compute: default (8 minutes on 2 cores) or quick (2 minutes)."
+            help="How much to compute: default (9 minutes on 2 cores) or quick (2 minutes)."
         ),
     ] = "default",
     seed: Annotated[int, typer.Option(help="What all random numbers follow from.")] = 0,
@@ -219,7 +219,9 @@ def exam(
             show_default=False,
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for exams.csv and exams.svg.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for exams.csv, exams.md and exams.svg.")
+    ] = None,
     store: Annotated[str, typer.Option(help=STORE_HELP, show_default=STORE_DEFAULT)] = "",
     workers: Annotated[
         int, typer.Option(min=0, help="Processes to use; 0 means one for each core.")
@@ -227,7 +229,8 @@ def exam(
 ) -> None:
     """Grade attacks: their L2 over the distance that is certified to be the least."""
     from bayesgap.paper.exams import ALL_TASKS, ATTACKS, TEMPERATURES, hold_exams
-    from bayesgap.report.exams import make_folder, table, write_exams
+    from bayesgap.report.exams import table, write_exams
+    from bayesgap.report.page import make_folder
     from bayesgap.runs.run import Resources
     from bayesgap.runs.store import Store
 
@@ -243,7 +246,7 @@ def exam(
         store=Store(store or default_store()),
         resources=Resources(workers or os.cpu_count() or 1),
     )
-    Console(width=None if sys.stdout.isatty() else 140).print(table(records))
+    Console(width=None if sys.stdout.isatty() else 180).print(table(records))
     if out is not None:
         for path in write_exams(records, out):
             print(path.resolve())

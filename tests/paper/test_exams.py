@@ -69,9 +69,10 @@ def test_code_of_ones_own_is_examined_anew_each_time(tmp_path, task_file, monkey
 
 def test_the_files_hold_all_numbers(tmp_path, task_file):
     records = hold(tmp_path, task_file)
-    numbers, plot = write_exams(records, tmp_path)
+    numbers, page, plot = write_exams(records, tmp_path)
     rows = list(csv.DictReader(io.StringIO(numbers.read_text())))
     assert [float(row["success_rate"]) for row in rows] == [r["success_rate"] for r in records]
+    assert len(page.read_text().splitlines()) == 2 + 2
     assert "<svg" in plot.read_text()
 
 

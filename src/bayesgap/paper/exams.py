@@ -23,7 +23,7 @@ from bayesgap.runs.stage import Stage
 from bayesgap.runs.store import Result, Store
 from bayesgap.tasks.catalog import load_task
 
-ALL_TASKS = tuple(f"{task}/{variant}" for task in TASKS for variant in VARIANTS)
+ALL_TASKS = tuple(f"{task}/{variant}" for variant in VARIANTS for task in TASKS)
 ATTACKS = (
     "ld-grad",
     "ld-grad-tight",

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib
 from rich.table import Table
@@ -10,11 +10,9 @@ from rich.table import Table
 from bayesgap import files
 from bayesgap.paper.exams import as_csv
 from bayesgap.report import plots
-from bayesgap.report.page import make_folder
 
-__all__ = ["make_folder", "table", "write_exams"]
-
-FILES = ("exams.csv", "exams.svg")
+FILES = ("exams.csv", "exams.md", "exams.svg")
+TEXTS = 2  # columns that hold names
 COLUMNS = (
     "task",
     "attack",
@@ -22,55 +20,69 @@ COLUMNS = (
     "mean ratio",
     "95 %",
     "median",
-    "90th of 100",
     "within 1 %",
-    "forward",
-    "backward",
+    "forward + backward",
     "seconds",
 )
 
 
-def table(records: Sequence[dict[str, Any]]) -> Table:
-    """One line for each attack and task; other temperatures than the first are columns."""
+def rows(records: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Headings, and one line for each task and attack at the first temperature.
+
+    At other temperatures a column says the mean ratio, and the success rate where it is not all.
+    """
     first, *others = dict.fromkeys(record["temperature"] for record in records)
-    title = "L2 over the certified lower bound"
-    if first != 1:
-        title += f", at {first:g} times the default temperature"
-    made = Table(box=None, pad_edge=False, title=title)
-    side: Literal["left", "right"]
-    for heading in (*COLUMNS, *(f"at {factor:g} ×" for factor in others)):
-        side = "left" if heading in COLUMNS[:2] else "right"
-        made.add_column(heading, justify=side, overflow="fold")
     by_exam = {(r["task"], r["attack"], r["temperature"]): r for r in records}
+    lines = []
     for task in dict.fromkeys(record["task"] for record in records):
         for attack in dict.fromkeys(record["attack"] for record in records):
             record = by_exam[task, attack, first]
-            made.add_row(
-                task,
-                attack,
-                f"{record['success_rate']:.0%}",
-                _ratio(record["mean_ratio"]),
-                f"{_ratio(record['mean_ratio_low'])} – {_ratio(record['mean_ratio_high'])}",
-                _ratio(record["median_ratio"]),
-                _ratio(record["high_ratio"]),
-                f"{record['found']:.0%}",
-                f"{record['forwards']:.0f}",
-                f"{record['backwards']:.0f}",
-                f"{record['seconds']:.1f}",
-                *(_short(by_exam[task, attack, factor]) for factor in others),
+            low, high = (_ratio(record[f"mean_ratio_{end}"], 3) for end in ("low", "high"))
+            lines.append(
+                [
+                    task,
+                    attack,
+                    f"{record['success_rate']:.0%}",
+                    _ratio(record["mean_ratio"]),
+                    f"{low} – {high}",
+                    _ratio(record["median_ratio"]),
+                    f"{record['found']:.0%}",
+                    f"{record['forwards']:.0f} + {record['backwards']:.0f}",
+                    f"{record['seconds']:.1f}",
+                    *(_short(by_exam[task, attack, factor]) for factor in others),
+                ]
             )
+    return [*COLUMNS, *(f"at {factor:g} ×" for factor in others)], lines
+
+
+def table(records: Sequence[dict[str, Any]]) -> Table:
+    """The lines as a table for the terminal."""
+    first = records[0]["temperature"]
+    title = "L2 over the certified lower bound"
+    if first != 1:
+        title += f", at {first:g} times the default temperature"
+    headings, lines = rows(records)
+    made = Table(box=None, pad_edge=False, title=title)
+    for place, heading in enumerate(headings):
+        made.add_column(heading, justify="left" if place < TEXTS else "right", overflow="fold")
+    for line in lines:
+        made.add_row(*line)
     return made
 
 
 def write_exams(records: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
-    """Write all numbers as CSV, and the plot of optimality against cost.
+    """Write all numbers as CSV, the table as Markdown, and a plot of optimality against cost.
 
     Raises:
         BayesgapError: the folder cannot be written to.
     """
-    numbers, plot = (folder / name for name in FILES)
+    numbers, page, plot = (folder / name for name in FILES)
+    headings, lines = rows(records)
+    ruler = ["---"] * TEXTS + ["---:"] * (len(headings) - TEXTS)
+    markdown = "".join(f"| {' | '.join(line)} |\n" for line in (headings, ruler, *lines))
     text = as_csv(records)
     files.write_whole(numbers, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    files.write_whole(page, lambda temporary: temporary.write_text(markdown, encoding="utf-8"))
     first = records[0]["temperature"]
     figure = plots.optimality_against_cost([r for r in records if r["temperature"] == first])
     with matplotlib.rc_context({"svg.hashsalt": "bayesgap", "svg.fonttype": "path"}):
@@ -78,14 +90,13 @@ def write_exams(records: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
             plot,
             lambda temporary: figure.savefig(temporary, format="svg", metadata={"Date": None}),
         )
-    return [numbers, plot]
+    return [numbers, page, plot]
 
 
-def _ratio(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}" if value < 10 else f"{value:.3g}"
+def _ratio(value: float | None, digits: int = 4) -> str:
+    return "–" if value is None else f"{value:.{digits}f}" if value < 10 else f"{value:.3g}"
 
 
 def _short(record: dict[str, Any]) -> str:
-    """Mean ratio, and the success rate where it is not all."""
     success = record["success_rate"]
     return _ratio(record["mean_ratio"]) + ("" if success == 1 else f" ({success:.0%})")

@@ -34,8 +34,8 @@ ROUNDING = 1e-12  # relative, of a distance
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread for torch and NumPy, while steps are too small to be shared among several.
+def quietly() -> Iterator[None]:
+    """One thread, and no warnings, while steps are too small to be shared among several.
 
     Where other work keeps the cores busy, threads that wait for each other at every step take
     many times as long as one alone.
@@ -43,7 +43,8 @@ def one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with threadpool_limits(1, user_api="blas"):
+        # What overflows proves nothing, and needs no warning.
+        with threadpool_limits(1, user_api="blas"), np.errstate(all="ignore"):
             yield
     finally:
         torch.set_num_threads(threads)
@@ -166,19 +167,22 @@ def verify(path: str | Path) -> Verification:
     task = Task.from_tensors(parts, about["task"], source=path)
     points, claims = _read(tensors, task, path)
     x, y, lower, upper, images = (points[name] for name in POINTS)
-    prover, n = Prover(task, rule), len(x)
-    claimed, log_weights = claims.of_points(n)
+    n, (claimed, log_weights) = len(x), claims.of_points(len(x))
     proven, shown = [], []
-    with one_thread(), progress(f"verifying {n} points of {task.name}", n) as advance:
-        for start in range(0, n, CHUNK):
-            rows = slice(start, start + CHUNK)
-            flat, labels = x[rows].flatten(1).numpy(), y[rows].numpy()
-            radii = lower[rows].numpy()
-            held = prover.confirm(flat, labels, claimed[rows], radii, log_weights[rows])
-            other = prover.decided_otherwise(images[rows].flatten(1).numpy(), labels)
-            proven.append(torch.from_numpy(held))
-            shown.append(torch.from_numpy(other))
-            advance(len(flat))
+    with quietly(), progress(f"verifying {n} points of {task.name}", n) as advance:
+        try:
+            prover = Prover(task, rule)
+            for start in range(0, n, CHUNK):
+                rows = slice(start, start + CHUNK)
+                flat, labels = x[rows].flatten(1).numpy(), y[rows].numpy()
+                radii = lower[rows].numpy()
+                held = prover.confirm(flat, labels, claimed[rows], radii, log_weights[rows])
+                other = prover.decided_otherwise(images[rows].flatten(1).numpy(), labels)
+                proven.append(torch.from_numpy(held))
+                shown.append(torch.from_numpy(other))
+                advance(len(flat))
+        except BayesgapError as error:
+            raise BayesgapError(f"{path} cannot be verified: {error}") from error
     near = (images - x).flatten(1).norm(dim=1) <= (1 + ROUNDING) * upper
     return Verification(
         task=task,
@@ -213,7 +217,7 @@ def _read(
         raise BayesgapError(f"{path} is damaged: it holds no tensor {missing[0]!r}.")
     points = {name: tensors[name] for name in POINTS}
     claims = Claims(*(tensors[CLAIMS + name] for name in Claims._fields))
-    n, rows = len(points["y"]), len(claims.point)
+    n, rows = points["y"].numel(), claims.point.numel()
     width = claims.own.shape[-1] if claims.own.ndim else 0
     components = sum(density.components for density in task.densities)
     real, whole = torch.float64, torch.int64

@@ -17,16 +17,17 @@ from bayesgap.attacks.boundary import nearest_crossing
 from bayesgap.classifiers.module import decisions
 from bayesgap.errors import BayesgapError
 from bayesgap.progress import progress
-from bayesgap.radius.certificate import POINTS, UNUSED, Claims, one_thread, save
-from bayesgap.radius.dual import Pairs
+from bayesgap.radius.certificate import POINTS, UNUSED, Claims, quietly, save
 from bayesgap.radius.frame import frame
 from bayesgap.radius.proof import Prover
-from bayesgap.radius.search import search
+from bayesgap.radius.search import Found, search
 from bayesgap.tasks.bayes import BayesClassifier, Rule
 from bayesgap.tasks.task import Task
 
 CHUNK = 128  # points at a time
 RESERVE = 1e-9  # share by which a radius is reported smaller than proven, for other machines
+STEEPER = (1.0, 1 + 1e-7, 1 + 1e-5, 1 + 1e-3, 1 + 1e-2)  # factors of μ that are tried
+LAGGING = 1.01  # upper/lower above which another factor is tried
 OPEN = 1 + 1e-4  # upper/lower above which the upper bound is walked nearer
 WALK_STEPS = 40
 NUDGES = (1 + 1e-9, 1 + 1e-6)  # of the nearest point found, so that it lies on the far side
@@ -118,20 +119,23 @@ def certify(
     task.check_labels(y, len(x))
     if not len(x):
         raise BayesgapError("There are no points to certify.")
-    if box is not None and not box[0] < box[1]:
-        raise BayesgapError(f"A box is (lowest, highest); got {tuple(box)}.")
+    if box is not None:
+        _check_box(box)
     x, y = x.detach().double().cpu(), y.long().cpu()
     classifier = task.bayes_classifier(temperature=1.0, rule=rule)
-    coordinates, prover = frame(classifier.marginal), Prover(task, rule)
+    with quietly():
+        coordinates, prover = frame(classifier.marginal), Prover(task, rule)
     decided = decisions(classifier, x)
     correct = decided == y
     lower, images, parts = torch.zeros(len(x), dtype=torch.float64), x.clone(), []
-    with one_thread(), progress(f"certifying {len(x)} points of {task.name}", len(x)) as advance:
+    with quietly(), progress(f"certifying {len(x)} points of {task.name}", len(x)) as advance:
         advance(int((~correct).sum()))
         for rows in correct.nonzero().flatten().split(CHUNK):
+            if not len(rows):  # none is decided correctly
+                continue
             points, labels = x[rows], y[rows]
             found = search(classifier, coordinates, points.flatten(1), labels)
-            radii, claims = _prove(prover, points, labels, found.pairs)
+            radii, claims = _prove(prover, points, labels, found)
             nearest = _nearest(classifier, points, labels, found.moves, radii, box)
             lower[rows] = (1 - RESERVE) * radii
             images[rows] = _beyond_doubt(prover, points, labels, nearest, box)
@@ -146,25 +150,47 @@ def certify(
     return Bracket(lower, upper, images, correct, target, label, source, rule, task, x, y, claims)
 
 
+def _check_box(box: object) -> None:
+    match box:
+        case (int() | float() as low, int() | float() as high) if low < high:
+            return
+    raise BayesgapError(f"A box is (lowest, highest) of pixel values; got {box!r}.")
+
+
 def _prove(
-    prover: Prover, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"], pairs: Pairs
+    prover: Prover, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"], found: Found
 ) -> tuple[Float[Tensor, " n"], Claims]:
-    """What the multipliers found prove, and the claims with the log-weights that go with it."""
+    """What the multipliers found prove, and the claims with the log-weights that go with it.
+
+    Where H is all but singular at the multipliers, its definiteness is no longer certain. There a
+    larger μ proves something, though less than the multipliers are worth.
+    """
+    pairs = found.pairs
     total = pairs.multipliers.sum(dim=1)
-    used = pairs.multipliers > 0
     claims = Claims(
         point=pairs.point,
         target=pairs.target,
-        own=torch.where(used, pairs.own, UNUSED),
+        own=torch.where(pairs.multipliers > 0, pairs.own, UNUSED),
         shares=pairs.multipliers / total[:, None],
         steepness=1 / total,
         log_weight=torch.zeros_like(total),
     )
-    claimed, _ = claims.of_points(len(x))
-    radii, log_weights = prover.radii(x.flatten(1).numpy(), y.numpy(), claimed)
-    # Pairs come in the order of their points.
-    joined = torch.from_numpy(np.concatenate(log_weights))
-    return torch.from_numpy(radii), claims._replace(log_weight=joined)
+    flat, labels = x.flatten(1).numpy(), y.numpy()
+    radii, distance = np.zeros(len(x)), found.moves.norm(dim=1).numpy()
+    for factor in STEEPER:
+        rows = np.nonzero(radii * LAGGING < distance)[0] if factor > 1 else np.arange(len(x))
+        if not len(rows):
+            break
+        tried = claims._replace(steepness=factor * claims.steepness)
+        claimed, _ = tried.of_points(len(x))
+        reached, log_weights = prover.radii(flat[rows], labels[rows], [claimed[i] for i in rows])
+        for i, radius, weights in zip(rows, reached, log_weights, strict=True):
+            if radius > radii[i] or factor == 1:
+                mine = claims.point == i
+                radii[i] = radius
+                claims.steepness[mine] = tried.steepness[mine]
+                claims.log_weight[mine] = torch.from_numpy(weights)
+    return torch.from_numpy(radii), claims
 
 
 def _nearest(

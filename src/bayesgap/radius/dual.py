@@ -22,15 +22,17 @@ from torch import Tensor
 
 from bayesgap.radius.frame import Frame
 
-ITERATIONS = 60
+ITERATIONS = 80
 GAIN = 1e-8  # relative to the value: what is worth another step
 SMALLEST_SHARE = 1e-13  # of a multiplier in their sum; below, its component is left out
 KEPT = 0.9  # of the way to where a multiplier becomes 0, with entropy
 SHORTER = 4.0  # factor by which a step that does not climb is shortened
+LONGER = 3.0  # factor by which the next may be longer than one that does
 LONGEST_STEP = 100.0  # relative to the sum of the multipliers
 SMALLEST_STEP = 1e-9  # relative to the multipliers
 RIDGE = 1e-12  # relative, added to curvatures that may be singular
 TINY = 1e-300
+SMALLEST_CURVATURE = 1e-100  # where Ψ is linear a step is long, but a number
 COPIES = 3  # of all loadings of a problem that are in memory at once
 DENSE = 16  # coordinates up to which H is formed
 CHUNK_BYTES = 256 * 2**20
@@ -140,6 +142,9 @@ def _ascend(
     at, used = _local(frame, problems), problems.used
     current, step = torch.zeros_like(problems.multipliers), problems.multipliers
     value = torch.full_like(problems.value, -torch.inf)
+    # How far steps may go: less after each that failed, so that they end at the edge of where H
+    # is definite if the maximum lies there (the hard case of trust regions).
+    reach = torch.full_like(value, torch.inf)
     for _ in range(ITERATIONS):
         trial = (current + step).clamp(min=0)
         e = _evaluate(at, trial, entropic)
@@ -148,10 +153,15 @@ def _ascend(
         pairs.multipliers[rows] = trial[better]
         pairs.value[rows] = e.value[better]
         pairs.moves[rows] = e.moves[better]
+        once = current.sum(dim=1) > 0  # not while the first legal multipliers are sought
         current = torch.where(better[:, None], trial, current)
         value = torch.where(better, e.value, value)
         fresh, gain = _newton(e, trial, used, entropic)
+        length = step.abs().sum(dim=1)
+        reach = torch.where(better, LONGER * reach, torch.where(once, length / SHORTER, reach))
         step = torch.where(better[:, None], fresh, step / SHORTER)
+        length = step.abs().sum(dim=1, keepdim=True).clamp(min=TINY)
+        step = step * (reach[:, None] / length).clamp(max=1.0)
         still = (step.abs() <= SMALLEST_STEP * current).all(dim=1)
         done = torch.where(better, gain <= GAIN * value.abs(), still) | (value > enough)
         if done.all():
@@ -159,7 +169,7 @@ def _ascend(
         on = ~done
         live, enough, used = live[on], enough[on], used[on]
         at = at.of(on)
-        current, value, step = current[on], value[on], step[on]
+        current, value, step, reach = current[on], value[on], step[on], reach[on]
 
 
 def _local(frame: Frame, pairs: Pairs) -> Local:
@@ -252,7 +262,7 @@ def _newton(
     free = used & (above | (e.slope > 0))
     eye = torch.eye(used.shape[1]).to(e.curvature)
     curvature = torch.where(free[:, :, None] & free[:, None], e.curvature, eye)
-    scale = curvature.diagonal(dim1=1, dim2=2).clamp(min=TINY).rsqrt()
+    scale = curvature.diagonal(dim1=1, dim2=2).clamp(min=SMALLEST_CURVATURE).rsqrt()
     scaled = scale[:, :, None] * curvature * scale[:, None] + RIDGE * eye
     slope = torch.where(free, e.slope, 0.0)
     step = scale * torch.linalg.solve_ex(scaled, scale * slope)[0]

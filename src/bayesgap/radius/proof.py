@@ -46,6 +46,11 @@ SHIFT = 1e-8  # h, as a share of μ
 LIFTED = 1e-6  # share of μ; where E is below, the pixel joins the rows that make H smaller
 MOST_LIFTED = 128
 ROOT = 1e-12  # relative accuracy to which a radius is sought, and by which it is then reduced
+LARGEST_ERROR = 0.1  # of a logarithm of a determinant; the bound of it is of first order
+TOO_LARGE = (
+    "The factors of a mixture are too large for its noise: no radius can be proven in float64. "
+    "Raise the noise or scale the factors down."
+)
 SMALLEST_RADIUS = 1e-6  # where the search for one begins
 NEGLIGIBLE = 1e-12  # by which the sum of weights stays below 1, more than its own rounding
 
@@ -148,7 +153,10 @@ class Component:
             1.01 * np.linalg.norm(matrix, axis=0) for matrix in (self.factors, self.scaled)
         )
         self.capacitance = np.eye(latent) + self.factors.T @ self.scaled
-        self.cholesky = np.linalg.cholesky(self.capacitance)
+        try:
+            self.cholesky = np.linalg.cholesky(self.capacitance)
+        except np.linalg.LinAlgError as error:
+            raise BayesgapError(TOO_LARGE) from error
         logs = np.concatenate(
             [
                 np.log([prior, float(density.weights[index])]),
@@ -158,15 +166,13 @@ class Component:
             ]
         )
         self.constant = float(logs.sum())
-        inverse = np.abs(cho_solve((self.cholesky, True), np.eye(latent)))
+        whole = np.eye(latent)
+        inverse = np.abs(cho_solve((self.cholesky, True), whole, check_finite=False))
         size = np.sqrt(self.capacitance.diagonal())
-        determinant = 2 * gamma(2 * d + 8) * float(size @ inverse @ size)
-        if determinant > 0.1:
-            raise BayesgapError(
-                "The factors of a mixture are too large for its noise: no radius can be proven "
-                "in float64. Raise the noise or scale the factors down."
-            )
-        self.constant_error = determinant + gamma(d + 16) * float(np.abs(logs).sum())
+        determinant = 2 * gamma(2 * (d + latent) + 8) * float(size @ inverse @ size)
+        if not determinant <= LARGEST_ERROR:
+            raise BayesgapError(TOO_LARGE)
+        self.constant_error = determinant + gamma(d + latent + 16) * float(np.abs(logs).sum())
         self.steepest = (1 + gamma(4)) / math.sqrt(self.noise.min())
 
     def latent(self, offset: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n l"]:
@@ -257,7 +263,9 @@ class Prover:
         low, high = np.empty((2, len(x), len(self.components)))
         for k, component in enumerate(self.components):
             enclosure = Enclosure(component, x)
-            low[:, k], high[:, k] = enclosure.low, enclosure.high
+            # What overflowed is not known.
+            low[:, k] = np.where(np.isfinite(enclosure.low), enclosure.low, -np.inf)
+            high[:, k] = np.where(np.isfinite(enclosure.high), enclosure.high, np.inf)
         lows, highs = (
             np.array([[self.total(row[which]) for which in self.members] for row in values])
             for values in (low, high)
@@ -286,7 +294,7 @@ class Prover:
     def total(self, log_weights: Vector) -> float:
         """What log-weights amount to under the rule: their log-sum-exp, or the largest."""
         largest = float(log_weights.max())
-        if self.rule == "max-component":
+        if self.rule == "max-component" or not math.isfinite(largest):
             return largest
         return largest + math.log(float(np.exp(log_weights - largest).sum()))
 
@@ -298,7 +306,7 @@ class Prover:
         sums = sum(share / c.noise for share, c in zip(v, own, strict=True))
         diagonal = mu + 1 / target.noise - sums
         shift = SHIFT * mu
-        diagonal -= shift + gamma(len(own) + 6) * (mu + 1 / target.noise + sums)
+        diagonal -= shift + gamma(2 * len(own) + 8) * (mu + 1 / target.noise + sums)
         # Pixels where the diagonal is not positive join the rows that make H smaller.
         (lifted,) = np.nonzero(diagonal < LIFTED * mu)
         if len(lifted) > MOST_LIFTED:
@@ -380,7 +388,7 @@ class Prover:
         entropy = float(-(v * np.log(v)).sum()) if self.rule == "log-sum-exp" else 0.0
         high = float(top.high[0])
         value = high - float(v @ lows) - entropy - 0.5 * mu * squared
-        value += gamma(len(own) + 16) * (abs(high) + float(v @ np.abs(lows)) + entropy + 1)
+        value += gamma(2 * len(own) + 16) * (abs(high) + float(v @ np.abs(lows)) + entropy + 1)
         value += gamma(len(u) + 8) * 0.5 * mu * squared
         pulls = np.stack([e.pull[0] for e in bottoms])
         gradient = v @ pulls - top.pull[0] - mu * u
@@ -388,7 +396,7 @@ class Prover:
         error = float(top.pull_error[0]) + sum(
             share * float(e.pull_error[0]) for share, e in zip(v, bottoms, strict=True)
         )
-        error += gamma(len(own) + 8) * (sizes + mu * math.sqrt(squared))
+        error += gamma(2 * len(own) + 8) * (sizes + mu * math.sqrt(squared))
         steep = (1 + gamma(len(u) + 8)) * float(np.linalg.norm(gradient)) + 1.01 * error
         return value + 1.01 * steep**2 / (2 * shift)
 
@@ -408,19 +416,27 @@ class Statement:
         """Hold the constants C of claims, and bounds of all Mahalanobis distances.
 
         Raises:
-            BayesgapError: a claim takes components of the wrong class.
+            BayesgapError: a claim takes components of the wrong class, or one twice.
         """
         for claim in claims:
-            if prover.labels[claim.target] == y or (prover.labels[list(claim.own)] != y).any():
+            own = list(claim.own)
+            if (
+                prover.labels[claim.target] == y
+                or (prover.labels[own] != y).any()
+                or len(set(own)) < len(own)
+            ):
                 raise BayesgapError(
-                    f"A claim at a point of class {y} holds components {list(claim.own)} against "
-                    f"{claim.target}: the former must be of that class, the latter of another."
+                    f"A claim at a point of class {y} holds components {own} against "
+                    f"{claim.target}: the former must be of that class and each there once, the "
+                    "latter of another."
                 )
         self.prover = prover
-        self.heights = heights
+        self.heights = np.where(np.isnan(heights), np.inf, heights)
         self.steepness = np.array([claim.steepness for claim in claims])
         self.targets = np.array([claim.target for claim in claims], dtype=int)
-        self.near, self.far = near * (1 - gamma(8)), far * (1 + gamma(8))
+        # What overflowed is not known.
+        self.near = np.where(np.isfinite(near), near, 0.0) * (1 - gamma(8))
+        self.far = np.where(np.isfinite(far), far, np.inf) * (1 + gamma(8))
         self.own = prover.members[y]
         self.others = [which for label, which in enumerate(prover.members) if label != y]
 
@@ -432,14 +448,16 @@ class Statement:
         bottoms = prover.floors - 0.5 * (self.far + reach) ** 2
         bottoms -= gamma(16) * (np.abs(prover.floors) + (self.far + reach) ** 2)
         above = tops - bottoms[self.own].max()
-        rise = 0.5 * self.steepness * r**2
+        rise = 0.5 * self.steepness * (r * r)
         claimed = self.heights + rise + gamma(8) * (np.abs(self.heights) + rise)
+        claimed[np.isnan(claimed)] = np.inf
         above[self.targets] = np.minimum(above[self.targets], claimed)
         return above
 
     def room(self, log_weights: Float[np.ndarray, " K"]) -> float:
         """Positive where no class's targets reach the weight that would make it win."""
-        return -NEGLIGIBLE - max(self.prover.total(log_weights[which]) for which in self.others)
+        totals = [self.prover.total(log_weights[which]) for which in self.others]
+        return -NEGLIGIBLE - float(np.max(totals))  # NaN if any is, unlike Python's max
 
     def radius(self) -> float:
         """The largest radius at which there is room, less a little."""
@@ -451,10 +469,11 @@ class Statement:
             return 0.0
         # Where one target alone reaches a weight of 1.
         alone = np.sqrt(np.maximum(0.0, -2 * self.heights) / self.steepness)
-        beyond = max(SMALLEST_RADIUS, float(alone.min(initial=1.0)))
+        beyond = float(alone.min(initial=1.0)) or SMALLEST_RADIUS
         while room(beyond) > 0:
             beyond *= 2
-        r = brentq(room, 0.0, beyond, xtol=1e-300, rtol=ROOT) * (1 - 2 * ROOT)
+        # Halving may have to go from 1 to the smallest of numbers.
+        r = brentq(room, 0.0, beyond, xtol=1e-300, rtol=ROOT, maxiter=2_000) * (1 - 2 * ROOT)
         while not room(r) > 0:
             r *= 1 - 1e-9
         return r

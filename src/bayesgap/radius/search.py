@@ -23,7 +23,10 @@ FRESH_SHARE = 0.02  # of the multipliers that a component starts with
 ROUNDS = 20
 PATIENCE = 3  # rounds without progress
 FARTHEST = 1e6  # where no point of another decision was found
+FARTHEST_START = 1e6  # times the multipliers up to which H is definite whatever the target
 TINY = 1e-300
+SHORT = 1e-3  # share of a bound by which a minimiser falls short of it in the hard case
+MOST_DENSE = 512  # coordinates up to which the kernel of H is looked for
 TIGHT = 1e-6  # relative difference of bounds, or progress of a round, that is as good as none
 IMPOSSIBLE = -60.0  # nats below its class's rival that leave a target without a say
 FAINT = -30.0  # nats: a log-weight at which others decide
@@ -62,6 +65,7 @@ def search(
     searching.climb(first)
     pairs = searching.possible_targets()
     searching.climb(pairs)
+    searching.complete(pairs)
     pairs = pairs[searching.possible(pairs.point, pairs.target)]
     return Found(searching.frame.displacements(x, searching.moves), pairs)
 
@@ -165,6 +169,10 @@ class _Search:
             gradient = gradient - shares[:, i, None] * self.frame.slopes(z, own[:, i])
         height = self.total(values) - self.values[point, target]
         scale = height.clamp(min=TINY) / gradient.square().sum(dim=1).clamp(min=TINY)
+        # Where the gradient vanishes that is far too much: H is surely definite up to a limit.
+        precisions = self.frame.precisions.amax(dim=1)[own]
+        limit = 1 / (shares * precisions).sum(dim=1).clamp(min=TINY)
+        scale = torch.minimum(scale, FARTHEST_START * limit)
         return Pairs(
             point=point,
             z=z,
@@ -203,6 +211,30 @@ class _Search:
             if self.entropic:
                 self.weigh(pairs, live, mine[live], log_weights[live])
             self.extend(pairs, live)
+
+    def complete(self, pairs: Pairs) -> None:
+        """Look for nearest points in the hard case, where Ψ is largest as H becomes singular.
+
+        The minimiser u* is then too short, and the nearest points are u* ± τv with v in H's
+        kernel, as far away as Ψ says.
+        """
+        if self.z.shape[1] > MOST_DENSE:
+            return
+        bound = (2 * pairs.value.clamp(min=0)).sqrt()
+        short = pairs.moves.norm(dim=1) < (1 - SHORT) * bound
+        rows = (short & (bound < (1 - SHORT) * self.upper[pairs.point])).nonzero().flatten()
+        inverses = self.frame.inverses() if len(rows) else None
+        for row in rows.tolist():
+            assert inverses is not None
+            multipliers = pairs.multipliers[row]
+            own = (multipliers[:, None, None] * inverses[pairs.own[row]]).sum(dim=0)
+            hessian = multipliers.sum() * inverses[pairs.target[row]] - own
+            kernel = torch.linalg.eigh(hessian).eigenvectors[:, 0]
+            u = pairs.moves[row]
+            along, lacking = u @ kernel, bound[row] ** 2 - u @ u
+            root = (along.square() + lacking).sqrt()
+            rays = torch.stack([u + (root - along) * kernel, u - (root + along) * kernel])
+            self.shorten(pairs.point[row].expand(2), rays)
 
     def radii(self, pairs: Pairs) -> tuple[Float[Tensor, "n classes"], Float[Tensor, " B"]]:
         """For each class the largest r at which the weights exp M_j(r) of its targets sum to 1.

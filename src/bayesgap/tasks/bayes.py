@@ -57,7 +57,10 @@ class BayesClassifier(nn.Module):
         latent = max(density.latent for density in densities)
         self.marginal = MixtureOfFactorAnalyzers(
             torch.cat(
-                [prior * d.weights for prior, d in zip(priors.double(), densities, strict=True)]
+                [
+                    prior * d.weights.double()
+                    for prior, d in zip(priors.double(), densities, strict=True)
+                ]
             ),
             torch.cat([d.means for d in densities]),
             torch.cat([nn.functional.pad(d.factors, (0, latent - d.latent)) for d in densities]),

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from truths import (
     DIGITS,
+    NOISES,
     RULES,
     Dense,
     Precise,
@@ -22,6 +23,7 @@ from truths import (
 )
 
 from bayesgap.errors import BayesgapError
+from bayesgap.radius import proof
 from bayesgap.radius.proof import SHIFT, Claim, Component, Enclosure, Prover
 from strategies import COSTLY_PROPERTY, PROPERTY, SEEDS
 
@@ -153,10 +155,21 @@ def test_factors_that_nearly_hide_the_noise_are_refused_in_a_sentence():
 # The constants C of claims.
 
 
+def heights(task, rule, x, y, claims):
+    """C of several claims at each of several points."""
+    return [
+        statement.heights.tolist() for statement in Prover(task, rule)._statements(x, y, claims)
+    ]
+
+
 def height(task, rule, x, claim):
-    prover = Prover(task, rule)
-    pulls = {k: component.pull(x) for k, component in enumerate(prover.components)}
-    return prover._height(x, claim, pulls)
+    y = class_of_components(task)[claim.own[:1]]
+    ((only,),) = heights(task, rule, x[None], y, [[claim]])
+    return only
+
+
+def class_of_components(task):
+    return np.repeat(range(task.classes), [density.components for density in task.densities])
 
 
 def keys(task, indices):
@@ -168,7 +181,7 @@ def keys(task, indices):
 
 def random_claim(task, random, y):
     """A claim against a random component of another class; legal, but from no solver."""
-    labels = np.repeat(range(task.classes), [density.components for density in task.densities])
+    labels = class_of_components(task)
     target = int(random.choice(np.nonzero(labels != y)[0]))
     mine = np.nonzero(labels == y)[0]
     own = random.choice(mine, size=random.integers(1, len(mine) + 1), replace=False).tolist()
@@ -194,6 +207,28 @@ def test_heights_are_never_below_the_exact_maximum_and_close_to_it(settings, rul
             critical = critical_steepness(task, own, target, claim.shares)
             if claim.steepness > 1.0001 * critical:
                 assert mpmath.mpf(proven) <= exact + SLACK * loss + 1e-9 * (1 + abs(exact))
+
+
+@pytest.mark.parametrize("block", [1, 2**20])
+@pytest.mark.parametrize("noises", NOISES)
+@pytest.mark.parametrize("rule", RULES)
+def test_claims_do_not_disturb_each_other(rule, noises, block, monkeypatch):
+    task = random_task(0, 3, classes=3, components=3, latent=2, noises=noises)
+    random = np.random.default_rng(0)
+    x, y = task.sample(20, seed=0)
+    x, y = x.flatten(1).numpy(), y.numpy()
+    claims = [
+        [random_claim(task, random, label) for _ in range(i % 4)] for i, label in enumerate(y)
+    ]
+    alone = [
+        height(task, rule, point, claim)
+        for point, mine in zip(x, claims, strict=True)
+        for claim in mine
+    ]
+    assert 5 < np.isfinite(alone).sum() < len(alone)
+    monkeypatch.setattr(proof, "BLOCK_BYTES", block)  # one point at a time, or all
+    together = [c for mine in heights(task, rule, x, y, claims) for c in mine]
+    assert together == pytest.approx(alone, rel=1e-9)
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -31,7 +31,7 @@ LAGGING = 1.01  # upper/lower above which another factor is tried
 OPEN = 1 + 1e-4  # upper/lower above which the upper bound is walked nearer
 WALK_STEPS = 40
 NUDGES = (1 + 1e-9, 1 + 1e-6)  # of the nearest point found, so that it lies on the far side
-FIRST_SHARE, LAST_SHARE = 1e-10, 1e-6  # of the distance, by which a doubtful image is moved on
+FIRST_SHARE, LAST_SHARE = 1e-9, 1e-6  # of the distance, by which a doubtful image is moved on
 STRETCHES = (1.0, 1.1, 1.5, 2.0, 4.0)  # of it, where a box cuts it off
 
 
@@ -207,12 +207,11 @@ def _nearest(
         inside = _Boxed(classifier, box)
         starts = (x + stretch * found for stretch in STRETCHES)
         return nearest_crossing(inside, x, y, starts, WALK_STEPS).clamp(*box)
-    images = x.clone()
+    images = x + found
     apart = moves.norm(dim=1) > OPEN * radii
-    for rows, steps in ((apart, WALK_STEPS), (~apart, 0)):
-        if rows.any():
-            starts = (x[rows] + nudge * found[rows] for nudge in NUDGES)
-            images[rows] = nearest_crossing(classifier, x[rows], y[rows], starts, steps)
+    if apart.any():
+        starts = (x[apart] + nudge * found[apart] for nudge in NUDGES)
+        images[apart] = nearest_crossing(classifier, x[apart], y[apart], starts, WALK_STEPS)
     return images
 
 

@@ -47,7 +47,7 @@ class Pairs:
         z: The points' coordinates.
         target: Index of each problem's target component.
         own: Indices of own components; of an unused place, any index.
-        used: Which places are used.
+        used: Which places are used: the first ones.
         log_weight: log w of the target.
         multipliers: λ, 0 in unused places.
         value: Ψ(λ).
@@ -131,6 +131,8 @@ def ascend(
     """
     width, (latent, dimension) = pairs.own.shape[1], frame.loadings.shape[1:]
     floats = dimension * (COPIES * (width + 1) * latent + 4 * width)
+    # Those with few components together: none is computed for places that a whole chunk leaves.
+    rows = rows[pairs.used[rows].sum(dim=1).argsort(stable=True)]
     for chunk in rows.split(max(1, CHUNK_BYTES // (8 * floats))):
         _ascend(frame, pairs, chunk, entropic, enough[chunk])
 
@@ -139,6 +141,9 @@ def _ascend(
     frame: Frame, pairs: Pairs, live: Int[Tensor, " live"], entropic: bool, enough: Tensor
 ) -> None:
     problems = pairs[live]
+    width = int(problems.used.sum(dim=1).max())
+    for name in ("own", "used", "multipliers"):
+        setattr(problems, name, getattr(problems, name)[:, :width])
     at, used = _local(frame, problems), problems.used
     current, step = torch.zeros_like(problems.multipliers), problems.multipliers
     value = torch.full_like(problems.value, -torch.inf)
@@ -150,7 +155,7 @@ def _ascend(
         e = _evaluate(at, trial, entropic)
         better = e.legal & (e.value >= value)
         rows = live[better]
-        pairs.multipliers[rows] = trial[better]
+        pairs.multipliers[rows, :width] = trial[better]
         pairs.value[rows] = e.value[better]
         pairs.moves[rows] = e.moves[better]
         once = current.sum(dim=1) > 0  # not while the first legal multipliers are sought

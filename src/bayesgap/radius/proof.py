@@ -26,9 +26,10 @@ Three devices keep rounding harmless although log-densities are millions of nats
   of its inner system was computed.
 """
 
+import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -52,6 +53,8 @@ TOO_LARGE = (
     "Raise the noise or scale the factors down."
 )
 SMALLEST_RADIUS = 1e-6  # where the search for one begins
+BLOCK_BYTES = 128 * 2**20
+VECTORS = 8  # of d numbers that a claim needs at once
 NEGLIGIBLE = 1e-12  # by which the sum of weights stays below 1, more than its own rounding
 
 Vector = Float[np.ndarray, "_"]  # of any length
@@ -83,6 +86,10 @@ class Claim:
     steepness: float
 
 
+def _norms(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
+    return np.sqrt(np.einsum("nd,nd->n", rows, rows))
+
+
 class Enclosure:
     """One component at points z: its log-joint and Σ⁻¹(z − mu), with bounds of their errors.
 
@@ -99,12 +106,12 @@ class Enclosure:
         offset = z - c.mean
         y = c.latent(offset)
         rest = offset - y @ c.factors.T
-        size, pull = np.linalg.norm(rest, axis=1), rest / c.noise
+        size, pull = _norms(rest), rest / c.noise
         # Cauchy and Schwarz turn the errors of single pixels into norms.
-        rest_error = np.linalg.norm(offset, axis=1) + np.abs(y) @ c.factor_norms
+        rest_error = _norms(offset) + np.abs(y) @ c.factor_norms
         rest_error = gamma(latent + 2) * (1 + gamma(d)) * rest_error
-        squared = (rest * pull).sum(axis=1) + (y**2).sum(axis=1)
-        error = (2 * np.linalg.norm(pull, axis=1) + c.steepest**2 * rest_error) * rest_error
+        squared = np.einsum("nd,nd->n", rest, pull) + (y**2).sum(axis=1)
+        error = (2 * _norms(pull) + c.steepest**2 * rest_error) * rest_error
         error += gamma(d + latent + 8) * squared
         residual = np.abs(y - rest @ c.scaled) + rest_error[:, None] * c.scaled_norms
         residual += gamma(d + 4) * (np.abs(y) + size[:, None] * c.scaled_norms)
@@ -116,9 +123,7 @@ class Enclosure:
         self.high = c.constant - 0.5 * self.near + wide
         self.pull = pull
         self.pull_error = 1.01 * (
-            c.steepest * np.sqrt(excess)
-            + c.steepest**2 * rest_error
-            + gamma(2) * np.linalg.norm(pull, axis=1)
+            c.steepest * np.sqrt(excess) + c.steepest**2 * rest_error + gamma(2) * _norms(pull)
         )
 
 
@@ -179,11 +184,6 @@ class Component:
         """M⁻¹AᵀD⁻¹(x − mu), about."""
         right = (offset @ self.scaled).T
         return dpotrs(self.cholesky, right, lower=1)[0].T if right.size else right.T
-
-    def pull(self, x: Vector) -> Vector:
-        """Σ⁻¹(x − mu), about."""
-        offset = (x - self.mean)[None]
-        return ((offset - self.latent(offset) @ self.factors.T) / self.noise)[0]
 
 
 class Prover:
@@ -281,15 +281,19 @@ class Prover:
         y: Int[np.ndarray, " n"],
         claims: Sequence[Sequence[Claim]],
     ) -> Iterator["Statement"]:
-        near, far = np.empty((2, len(x), len(self.components)))
-        for k, component in enumerate(self.components):
-            enclosure = Enclosure(component, x)
-            near[:, k], far[:, k] = np.sqrt(enclosure.near), np.sqrt(enclosure.far)
-        for i, claimed in enumerate(claims):
-            involved = {k for claim in claimed for k in (*claim.own, claim.target)}
-            pulls = {k: self.components[k].pull(x[i]) for k in involved}
-            heights = np.array([self._height(x[i], claim, pulls) for claim in claimed])
-            yield Statement(self, int(y[i]), claimed, heights, near[i], far[i])
+        """What is claimed at each point, computed for a block of points at a time."""
+        # Vectors of d numbers: a pull of every component, and some for each claim.
+        vectors = len(self.components) + VECTORS * max(map(len, claims), default=0)
+        step = max(1, BLOCK_BYTES // (8 * vectors * x.shape[1]))
+        for start in range(0, len(x), step):
+            rows = slice(start, start + step)
+            some, claimed = x[rows], claims[rows]
+            at = [Enclosure(component, some) for component in self.components]
+            near, far = (np.sqrt([getattr(e, name) for e in at]).T for name in ("near", "far"))
+            heights = iter(self._heights(some, [e.pull for e in at], _Batch(claimed)))
+            for label, mine, *distances in zip(y[rows], claimed, near, far, strict=True):
+                own = np.array([*itertools.islice(heights, len(mine))])
+                yield Statement(self, int(label), mine, own, *distances)
 
     def total(self, log_weights: Vector) -> float:
         """What log-weights amount to under the rule: their log-sum-exp, or the largest."""
@@ -298,22 +302,69 @@ class Prover:
             return largest
         return largest + math.log(float(np.exp(log_weights - largest).sum()))
 
-    def _height(self, x: Vector, claim: Claim, pulls: Mapping[int, Vector]) -> float:
-        """C of one claim; infinite where it cannot be proven."""
+    def _heights(
+        self, x: Float[np.ndarray, "n d"], pulls: Sequence[Matrix], batch: "_Batch"
+    ) -> Float[np.ndarray, " B"]:
+        """C of each claim; infinite where it cannot be proven.
+
+        Args:
+            x: The points.
+            pulls: Σ⁻¹(x − mu) of each component at each point, about.
+            batch: What is claimed at them.
+        """
+        mu, point = batch.steepness, batch.point
+        # Of isotropic noises one pixel stands for all.
+        pixels = 1 if self.products is not None else x.shape[1]
+        diagonal, sums = np.tile(mu, pixels), np.tile(mu, pixels)
+        gradient = np.zeros((len(mu), x.shape[1]))  # at x
+        for k, rows, factor in batch.parts:
+            precisions = factor / self.components[k].noise[:pixels]
+            diagonal[rows] -= precisions
+            sums[rows] += np.abs(precisions)
+            gradient[rows] += factor * pulls[k][point[rows]]
+        diagonal -= SHIFT * mu + gamma(2 * batch.width + 8) * sums
+        systems = [
+            self._system(claim, row, x.shape[1])
+            for claim, row in zip(batch.claims, diagonal, strict=True)
+        ]
+        first = gradient / diagonal
+        right, codes = np.zeros((2, len(mu), self.columns[-1]))
+        for k, rows, _ in batch.parts:
+            right[rows, self._span(k)] = first[rows] @ self.components[k].scaled
+        correction, proven = np.zeros_like(first), np.zeros(len(mu), dtype=bool)
+        for row, (claim, system) in enumerate(zip(batch.claims, systems, strict=True)):
+            if system is None:
+                continue
+            matrix, lifted = system
+            columns = self._columns([*claim.own, claim.target])
+            known = np.concatenate([right[row, columns], first[row, lifted]])
+            try:
+                code = np.linalg.solve(matrix, known)
+            except np.linalg.LinAlgError:
+                continue
+            codes[row, columns], correction[row, lifted] = np.split(code, [len(columns)])
+            proven[row] = True
+        for k, rows, _ in batch.parts:
+            correction[rows] += codes[rows, self._span(k)] @ self.components[k].scaled.T
+        z = x[point] + first - correction / diagonal
+        return np.where(proven, self._maxima(x[point], z, batch), np.inf)
+
+    def _system(
+        self, claim: Claim, diagonal: Vector, d: int
+    ) -> tuple[Matrix, Int[np.ndarray, " lifted"]] | None:
+        """The equations of the maximiser's codes, or None where it is not certainly the maximum.
+
+        Pixels where the diagonal is not positive join the rows that make H smaller: they are
+        lifted to μ in place, and come back.
+        """
         own = [self.components[i] for i in claim.own]
-        target = self.components[claim.target]
-        v, mu, d = claim.shares / claim.shares.sum(), claim.steepness, len(x)
-        sums = sum(share / c.noise for share, c in zip(v, own, strict=True))
-        diagonal = mu + 1 / target.noise - sums
-        shift = SHIFT * mu
-        diagonal -= shift + gamma(2 * len(own) + 8) * (mu + 1 / target.noise + sums)
-        # Pixels where the diagonal is not positive join the rows that make H smaller.
-        (lifted,) = np.nonzero(diagonal < LIFTED * mu)
+        target, v, mu = self.components[claim.target], claim.shares, claim.steepness
+        low = diagonal < LIFTED * mu
+        (lifted,) = np.nonzero(np.broadcast_to(low, d))
         if len(lifted) > MOST_LIFTED:
-            return math.inf
-        lift = mu - diagonal[lifted]
-        diagonal[lifted] = mu
-        involved = [*own, target]
+            return None
+        lift = mu - np.broadcast_to(diagonal, d)[lifted]
+        diagonal[low] = mu
         held = sum(c.latent_size for c in own)
         gram = self._gram([*claim.own, claim.target], diagonal, lifted)
         above = _blocks([c.capacitance / share for share, c in zip(v, own, strict=True)])
@@ -321,19 +372,18 @@ class Prover:
         system = gram + _blocks([above, -below])
         try:
             inner = np.linalg.solve(system[:held, :held], gram[:held, held:])
-            if not self._definite(system[:held, :held], gram, below, inner, d):
-                return math.inf
-            first = sum(share * pulls[i] for share, i in zip(v, claim.own, strict=True))
-            first = (first - pulls[claim.target]) / diagonal
-            right = [*(c.scaled.T @ first for c in involved), first[lifted]]
-            codes = np.linalg.solve(system, np.concatenate(right))
+            definite = self._definite(system[:held, :held], gram, below, inner, d)
         except np.linalg.LinAlgError:
-            return math.inf
-        sizes = np.cumsum([c.latent_size for c in involved])
-        *parts, raised = np.split(codes, sizes)
-        correction = sum(c.scaled @ code for c, code in zip(involved, parts, strict=True))
-        correction[lifted] += raised
-        return self._maximum(x, x + first - correction / diagonal, own, target, v, mu, shift)
+            return None
+        return (system, lifted) if definite else None
+
+    def _span(self, k: int) -> slice:
+        """Where a component's factors are among those of all components."""
+        return slice(*self.columns[k : k + 2])
+
+    def _columns(self, involved: Sequence[int]) -> Int[np.ndarray, " columns"]:
+        """Where the factors of several are."""
+        return np.concatenate([np.arange(*self.columns[k : k + 2]) for k in involved])
 
     def _gram(
         self, involved: Sequence[int], diagonal: Vector, lifted: Int[np.ndarray, " lifted"]
@@ -343,9 +393,9 @@ class Prover:
         Those of the lifted pixels' unit vectors come last.
         """
         if self.products is not None and not len(lifted):
-            columns = np.concatenate([np.arange(*self.columns[k : k + 2]) for k in involved])
+            columns = self._columns(involved)
             return self.products[np.ix_(columns, columns)] / diagonal[0]
-        units = np.zeros((len(diagonal), len(lifted)))
+        units = np.zeros((len(self.components[0].mean), len(lifted)))
         units[lifted, np.arange(len(lifted))] = 1
         rows = np.concatenate([*(self.components[k].scaled for k in involved), units], axis=1)
         return rows.T @ (rows / diagonal[:, None])
@@ -370,35 +420,65 @@ class Prover:
         slack += gamma(4 * size**2 + 8) * size
         return bool(np.linalg.eigvalsh(scale[:, None] * bound * scale)[0] > slack)
 
-    def _maximum(
-        self,
-        x: Vector,
-        z: Vector,
-        own: Sequence[Component],
-        target: Component,
-        v: Float[np.ndarray, " m"],
-        mu: float,
-        shift: float,
-    ) -> float:
+    def _maxima(
+        self, x: Float[np.ndarray, "B d"], z: Float[np.ndarray, "B d"], batch: "_Batch"
+    ) -> Float[np.ndarray, " B"]:
         """Bounds b_j − Σ v_i a_i − H(v) − ½ μ‖u‖² everywhere, from its value and gradient at z."""
-        top, bottoms = Enclosure(target, z[None]), [Enclosure(c, z[None]) for c in own]
-        u = z - x
-        squared = float(u @ u)
-        lows = np.array([float(e.low[0]) for e in bottoms])
-        entropy = float(-(v * np.log(v)).sum()) if self.rule == "log-sum-exp" else 0.0
-        high = float(top.high[0])
-        value = high - float(v @ lows) - entropy - 0.5 * mu * squared
-        value += gamma(2 * len(own) + 16) * (abs(high) + float(v @ np.abs(lows)) + entropy + 1)
-        value += gamma(len(u) + 8) * 0.5 * mu * squared
-        pulls = np.stack([e.pull[0] for e in bottoms])
-        gradient = v @ pulls - top.pull[0] - mu * u
-        sizes = float(np.linalg.norm(top.pull[0]) + v @ np.linalg.norm(pulls, axis=1))
-        error = float(top.pull_error[0]) + sum(
-            share * float(e.pull_error[0]) for share, e in zip(v, bottoms, strict=True)
-        )
-        error += gamma(2 * len(own) + 8) * (sizes + mu * math.sqrt(squared))
-        steep = (1 + gamma(len(u) + 8)) * float(np.linalg.norm(gradient)) + 1.01 * error
-        return value + 1.01 * steep**2 / (2 * shift)
+        u, mu, width, d = z - x, batch.steepness, batch.width, x.shape[1]
+        value, magnitude, size, error = np.zeros((4, len(u)))
+        gradient = -mu * u
+        for k, rows, factor in batch.parts:
+            there, f = Enclosure(self.components[k], z[rows]), factor[:, 0]
+            # Each term at most: the target's factor is 1, those of the own ones are −v.
+            term = f * np.where(f > 0, there.low, there.high)
+            value[rows] -= term
+            magnitude[rows] += np.abs(term)
+            gradient[rows] += factor * there.pull
+            size[rows] += np.abs(f) * _norms(there.pull)
+            error[rows] += np.abs(f) * there.pull_error
+        mu = mu[:, 0]
+        length = _norms(u)
+        squared = length**2
+        entropy = batch.entropy if self.rule == "log-sum-exp" else np.zeros(len(u))
+        value += -entropy - 0.5 * mu * squared
+        value += gamma(2 * width + 16) * (magnitude + entropy + 1)
+        value += gamma(d + 16) * 0.5 * mu * squared
+        error += gamma(2 * width + 8) * (size + mu * length)
+        steep = (1 + gamma(d + 8)) * _norms(gradient) + 1.01 * error
+        return value + 1.01 * steep**2 / (2 * SHIFT * mu)
+
+
+class _Batch:
+    """The claims at several points, and what they involve.
+
+    Attributes:
+        claims: One point's after the other's, their shares made to sum to 1.
+        point: The index of each claim's point.
+        steepness: μ, in a column.
+        entropy: H(v).
+        width: The largest number of own components.
+        parts: Each component involved, the claims that involve it, and in a column what its
+            log-joint is multiplied with there to be subtracted: v, or −1 for the target's.
+    """
+
+    def __init__(self, claims: Sequence[Sequence[Claim]]):
+        self.claims = [
+            replace(claim, shares=claim.shares / claim.shares.sum())
+            for some in claims
+            for claim in some
+        ]
+        self.point = np.repeat(np.arange(len(claims)), [len(some) for some in claims])
+        self.steepness = np.array([claim.steepness for claim in self.claims]).reshape(-1, 1)
+        self.entropy = np.array([-(c.shares * np.log(c.shares)).sum() for c in self.claims])
+        self.width = max((len(claim.own) for claim in self.claims), default=0)
+        factors: dict[int, dict[int, float]] = {}
+        for row, claim in enumerate(self.claims):
+            for k, share in zip((*claim.own, claim.target), (*claim.shares, -1.0), strict=True):
+                factors.setdefault(k, {})[row] = share
+        self.parts = [
+            (k, np.array([*some]), np.array([*some.values()])[:, None])
+            for k, some in factors.items()
+        ]
 
 
 class Statement:

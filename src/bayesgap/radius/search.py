@@ -295,7 +295,9 @@ class _Search:
         best, fresh = ahead.scatter(1, taken, -torch.inf).max(dim=1)
         lacking &= best > (FAINT if self.entropic else 0.0)
         rows, fresh, total = rows[lacking], fresh[lacking], total[lacking]
-        slot = torch.where(pairs.used[rows], pairs.multipliers[rows], -1.0).argmin(dim=1)
+        used = pairs.used[rows]
+        least = pairs.multipliers[rows].argmin(dim=1)
+        slot = torch.where(used.all(dim=1), least, used.sum(dim=1))
         pairs.own[rows, slot] = fresh
         pairs.used[rows, slot] = True
         pairs.multipliers[rows, slot] = FRESH_SHARE * total

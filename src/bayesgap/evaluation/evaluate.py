@@ -22,7 +22,7 @@ from bayesgap.evaluation.measure import (
     summarise,
 )
 from bayesgap.radius.certify import Bracket, certify
-from bayesgap.tasks.task import Task
+from bayesgap.tasks.task import Task, check_task
 
 POOL_IMAGES = 2_000  # samples from which boundary walks start
 
@@ -79,10 +79,7 @@ def evaluate(
     Raises:
         BayesgapError: an unknown attack, or a classifier that does not fit the task.
     """
-    if not isinstance(task, Task):
-        raise BayesgapError(
-            f"A task is needed, such as bayesgap.load_task gives; got a {type(task).__name__}."
-        )
+    check_task(task)
     attacks = [attacks] if isinstance(attacks, str | Attack) else list(attacks)
     if not attacks or per_class < 1:
         raise BayesgapError(

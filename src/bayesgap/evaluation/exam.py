@@ -19,7 +19,7 @@ from bayesgap.errors import BayesgapError
 from bayesgap.evaluation.statistics import binomial_interval, mean_with_interval
 from bayesgap.radius.certify import certify
 from bayesgap.tasks.bayes import BayesClassifier
-from bayesgap.tasks.task import Task
+from bayesgap.tasks.task import Task, check_task
 
 PER_CLASS = 25
 POOL_IMAGES = 2_000  # samples from which boundary walks start
@@ -130,10 +130,7 @@ def certified_points(task: Task, *, per_class: int = PER_CLASS, seed: int = 0) -
     Raises:
         BayesgapError: a task that is none, or no points.
     """
-    if not isinstance(task, Task):
-        raise BayesgapError(
-            f"A task is needed, such as bayesgap.load_task gives; got a {type(task).__name__}."
-        )
+    check_task(task)
     if per_class < 1:
         raise BayesgapError(f"An exam needs one point a class or more; got {per_class}.")
     y = torch.arange(task.classes).repeat(per_class)

@@ -285,12 +285,12 @@ def measure(job: TaskJob, kind: str, finished: Finished) -> Measured:
         for name, found in outcomes.items()
     ]
     headline = HEADLINE_ATTACKS[kind]
-    # The checks, which the first seed alone faces, may find a nearer success there too.
     if kind == BAYES:
         for record in records:
             first = outcomes[record["attack"]][0]
             broken = l2_table([first], y[: len(first.l2)])[0].isfinite()
             record |= certified(job, finished, among=broken)
+    # The checks, which the first seed alone faces, may find a nearer success there too.
     best = [
         best_outcome(
             [outcomes[name][replicate] for name in headline]
@@ -301,16 +301,17 @@ def measure(job: TaskJob, kind: str, finished: Finished) -> Measured:
         for replicate in range(len(job.classifiers[kind]))
     ]
     at_points = [(found.before == y) & found.l2.isfinite() for found in best]
+    summary = summarise(best, y)
     record = {
         **about,
         "attack": "best of " + ", ".join(outcomes),
-        **summarise(best, y),
+        **summary,
         **_test_accuracy(job, kind, finished),
         **(
             certified(job, finished)
             if kind == BAYES
             else gap_to_optimum(
-                l2_table(best, y), lower_bounds(job, finished), summarise(best, y)["success_rate"]
+                l2_table(best, y), lower_bounds(job, finished), summary["success_rate"]
             )
         ),
         **pixel_changes(

@@ -22,7 +22,7 @@ from bayesgap.radius.frame import frame
 from bayesgap.radius.proof import Prover
 from bayesgap.radius.search import Found, search
 from bayesgap.tasks.bayes import BayesClassifier, Rule
-from bayesgap.tasks.task import Task
+from bayesgap.tasks.task import Task, check_task
 
 CHUNK = 128  # points at a time
 RESERVE = 1e-9  # share by which a radius is reported smaller than proven, for other machines
@@ -111,10 +111,7 @@ def certify(
     Raises:
         BayesgapError: images, labels or a box that are none.
     """
-    if not isinstance(task, Task):
-        raise BayesgapError(
-            f"A task is needed, such as bayesgap.load_task gives; got a {type(task).__name__}."
-        )
+    check_task(task)
     task.check_images(x)
     task.check_labels(y, len(x))
     if not len(x):

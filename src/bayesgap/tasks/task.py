@@ -328,6 +328,14 @@ class Task:
         return f"Task({self.name!r}, {self.class_names}, components=({sizes}))"
 
 
+def check_task(task: object) -> None:
+    """Refuse what is no task."""
+    if not isinstance(task, Task):
+        raise BayesgapError(
+            f"A task is needed, such as bayesgap.load_task gives; got a {type(task).__name__}."
+        )
+
+
 def check_floating(x: Tensor) -> None:
     """Refuse images that are no tensor of floating-point values."""
     if not isinstance(x, Tensor) or not torch.is_floating_point(x):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from truths import (
     DIGITS,
     NOISES,
+    RULES,
     Precise,
     gaussians,
     plain,
@@ -17,8 +18,10 @@ from truths import (
 )
 
 from bayesgap.radius import dual
+from bayesgap.radius import search as search_module
 from bayesgap.radius.dual import Pairs, ascend
 from bayesgap.radius.frame import frame
+from bayesgap.radius.search import search
 from strategies import PROPERTY, SEEDS
 
 TOLERANCE = 1e-8  # relative, of a distance; the climb ends at gains of 1e-8 of its square
@@ -261,3 +264,25 @@ def test_chunks_make_no_difference(monkeypatch):
     assert many.value[0] == -torch.inf  # not among the rows
     ascend(framed, one, rows[:1], entropic=True, enough=limit[:1])
     torch.testing.assert_close(many.value[1:], one.value.expand(6), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_multipliers_are_worth_what_they_are_said_to_be(rule, monkeypatch):
+    """Also where more own components hold a point than have a place, so that they take turns."""
+    monkeypatch.setattr(search_module, "WIDTH", 2)
+    for seed in range(3):
+        task = random_task(seed, 5, components=8, latent=1, spread=0.3)
+        x, y = task.sample(10, seed=seed)
+        classifier = task.bayes_classifier(temperature=1.0, rule=rule)
+        decided = classifier(x).argmax(dim=1) == y
+        framed = frame(classifier.marginal)
+        pairs = search(classifier, framed, x[decided].flatten(1), y[decided]).pairs
+        again = pairs[torch.arange(len(pairs.point))]
+        ascend(
+            framed,
+            again,
+            torch.arange(len(pairs.point)),
+            entropic=rule == "log-sum-exp",
+            enough=torch.full_like(pairs.value, -torch.inf),  # one evaluation suffices
+        )
+        torch.testing.assert_close(again.value, pairs.value, rtol=1e-9, atol=1e-12)

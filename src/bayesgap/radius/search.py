@@ -188,17 +188,17 @@ class _Search:
     def climb(self, pairs: Pairs) -> None:
         """Improve pairs, in place, round by round until their points' bounds meet or stay."""
         live = torch.arange(len(pairs.point))
-        lower, stalled = torch.zeros_like(self.upper), torch.zeros_like(self.upper)
-        for _ in range(ROUNDS):
+        best, stalled = torch.zeros_like(self.upper), torch.zeros_like(self.upper)
+        for left in reversed(range(ROUNDS)):
             before = self.upper.clone()
             enough = 0.5 * (1.01 * self.upper[pairs.point].clamp(max=FARTHEST)).square()
             ascend(self.frame, pairs, live, entropic=self.entropic, enough=enough)
             self.shorten(pairs.point[live], pairs.moves[live])
             radii, log_weights = self.radii(pairs)
             reached = radii.amin(dim=1)
-            moved = (reached > (1 + TIGHT) * lower) | (self.upper < (1 - TIGHT) * before)
+            moved = (reached > (1 + TIGHT) * best) | (self.upper < (1 - TIGHT) * before)
             stalled = torch.where(moved, 0, stalled + 1)
-            lower = reached
+            best = torch.maximum(best, reached)
             waiting = (stalled < PATIENCE) & (reached < (1 - TIGHT) * self.upper)
             mine = radii[pairs.point, self.label[pairs.target]]
             live = (
@@ -206,7 +206,7 @@ class _Search:
                 .nonzero()
                 .flatten()
             )
-            if not len(live):
+            if not (left and len(live)):  # what is taken in has to be climbed with
                 break
             if self.entropic:
                 self.weigh(pairs, live, mine[live], log_weights[live])

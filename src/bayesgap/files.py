@@ -21,6 +21,7 @@ from torch import Tensor
 from bayesgap.errors import BayesgapError
 
 FORMAT = 1
+FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)  # none that cannot compute
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -104,7 +105,7 @@ def require(tensors: Mapping[str, Tensor], names: Sequence[str], path: str | Pat
     for name in names:
         if name not in tensors:
             raise BayesgapError(f"{path} is damaged: it holds no tensor {name!r}.")
-        if not torch.is_floating_point(tensors[name]):
+        if tensors[name].dtype not in FLOATS:
             raise BayesgapError(
                 f"{path} is damaged: its tensor {name!r} has type {tensors[name].dtype}."
             )

@@ -134,22 +134,15 @@ def test_bounds_hold_at_extreme_scales(settings):
 
 
 def test_factors_that_nearly_hide_the_noise_are_refused_in_a_sentence():
-    # Two Cholesky factorisations of the same matrix: torch's succeeds where NumPy's may not.
+    # The density still has some digits of its determinant right; a bound of all roundings has none.
     random = np.random.default_rng(0)
-    refused = 0
-    for _ in range(60):
-        d = int(random.integers(2, 7))
-        factors = 10.0 ** random.uniform(2, 4) * random.normal(size=(d, 2))
-        factors[:, 1] = factors[:, 0] * (1 + 1e-9 * random.normal(size=d))
-        try:
-            density = gaussians([1.0], [np.zeros(d)], [factors], [np.full(d, 1e-12)])
-        except BayesgapError:
-            continue
-        try:
+    d = 2_000
+    for size in (1e2, 1e4):
+        factors = size * random.normal(size=(d, 2))
+        factors[:, 1] = factors[:, 0] * (1 + 1e-6 * random.normal(size=d))
+        density = gaussians([1.0], [np.zeros(d)], [factors], [np.full(d, 1e-12)])
+        with pytest.raises(BayesgapError, match="too large for its noise"):
             Component(0, 1.0, density, 0)
-        except BayesgapError as error:
-            refused += "too large for its noise" in str(error)
-    assert refused > 5
 
 
 # The constants C of claims.

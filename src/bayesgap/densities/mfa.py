@@ -20,6 +20,7 @@ from bayesgap import files
 from bayesgap.errors import BayesgapError
 
 PARAMETERS = ("weights", "means", "factors", "noise")  # in files, and of the constructor
+LOST = 1e-14  # share of a pivot in its row of M = I + AᵀD⁻¹A; no digit of less is right
 ROUNDING = 1e-12  # that a sum of normalised weights may be off by
 CHUNK_BYTES = 64 * 2**20  # of working memory for each chunk of images
 
@@ -141,13 +142,18 @@ class MixtureOfFactorAnalyzers(nn.Module):
     def _derive(self) -> None:
         """Derive from the parameters what scoring needs, in float64."""
         exact = [getattr(self, name).double() for name in PARAMETERS[1:]]
+        singular = BayesgapError(
+            "The factors of a mixture are too large for its noise: I + AᵀD⁻¹A is singular in "
+            "float64. Raise the noise or scale the factors down."
+        )
         try:
             whitening = whiten(*exact)
         except RuntimeError as error:  # torch.linalg.LinAlgError, of the Cholesky factorisation
-            raise BayesgapError(
-                "The factors of a mixture are too large for its noise: I + AᵀD⁻¹A is singular in "
-                "float64. Raise the noise or scale the factors down."
-            ) from error
+            raise singular from error
+        # Whether a factorisation of what is singular fails depends on the machine.
+        pivots = whitening.cholesky.diagonal(dim1=1, dim2=2).square()
+        if (pivots <= LOST * whitening.cholesky.square().sum(dim=2)).any():
+            raise singular
         for name, tensor in whitening._asdict().items():
             self.register_buffer(f"_{name}", tensor.to(self.means), persistent=False)
 

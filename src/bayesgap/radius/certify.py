@@ -31,7 +31,8 @@ LAGGING = 1.01  # upper/lower above which another factor is tried
 OPEN = 1 + 1e-4  # upper/lower above which the upper bound is walked nearer
 WALK_STEPS = 40
 NUDGES = (1 + 1e-9, 1 + 1e-6)  # of the nearest point found, so that it lies on the far side
-FIRST_SHARE, LAST_SHARE = 1e-9, 1e-6  # of the distance, by which a doubtful image is moved on
+FIRST_SHARE, LAST_SHARE = 1e-9, 1.0  # of the distance, by which a doubtful image is moved on
+LENGTHENING = 4.0  # from one such share to the next
 STRETCHES = (1.0, 1.1, 1.5, 2.0, 4.0)  # of it, where a box cuts it off
 
 
@@ -125,6 +126,7 @@ def certify(
     decided = decisions(classifier, x)
     correct = decided == y
     lower, images, parts = torch.zeros(len(x), dtype=torch.float64), x.clone(), []
+    shown = ~correct
     with quietly(), progress(f"certifying {len(x)} points of {task.name}", len(x)) as advance:
         advance(int((~correct).sum()))
         for rows in correct.nonzero().flatten().split(CHUNK):
@@ -135,13 +137,14 @@ def certify(
             radii, claims = _prove(prover, points, labels, found)
             nearest = _nearest(classifier, points, labels, found.moves, radii, box)
             lower[rows] = (1 - RESERVE) * radii
-            images[rows] = _beyond_doubt(prover, points, labels, nearest, box)
+            images[rows], shown[rows] = _beyond_doubt(
+                prover, classifier, points, labels, nearest, box
+            )
             parts.append(claims._replace(point=rows[claims.point]))
             advance(len(rows))
     claims = Claims.joined(parts)
-    flipped = decisions(classifier, images) != y
-    images = torch.where(flipped[:, None, None, None], images, x)
-    upper = torch.where(flipped, (images - x).flatten(1).norm(dim=1), torch.inf)
+    images = torch.where(shown[:, None, None, None], images, x)
+    upper = torch.where(shown, (images - x).flatten(1).norm(dim=1), torch.inf)
     target, source = _deciding(claims, len(x))
     label = torch.where(correct, classifier.component_class[target], decided)
     return Bracket(lower, upper, images, correct, target, label, source, rule, task, x, y, claims)
@@ -208,31 +211,40 @@ def _nearest(
     apart = moves.norm(dim=1) > OPEN * radii
     if apart.any():
         starts = (x[apart] + nudge * found[apart] for nudge in NUDGES)
-        images[apart] = nearest_crossing(classifier, x[apart], y[apart], starts, WALK_STEPS)
+        walked = nearest_crossing(classifier, x[apart], y[apart], starts, WALK_STEPS)
+        # Where rounding hides that a start is decided otherwise, it comes back as x.
+        nowhere = (walked == x[apart]).flatten(1).all(dim=1)[:, None, None, None]
+        images[apart] = torch.where(nowhere, images[apart], walked)
     return images
 
 
 def _beyond_doubt(
     prover: Prover,
+    classifier: BayesClassifier,
     x: Float[Tensor, "n C H W"],
     y: Int[Tensor, " n"],
     images: Float[Tensor, "n C H W"],
     box: tuple[float, float] | None,
-) -> Float[Tensor, "n C H W"]:
-    """The images a little farther from x, until rounding cannot make their decision doubtful."""
-    share = FIRST_SHARE
-    doubtful = torch.arange(len(x))
-    images = images.clone()
-    while share < LAST_SHARE:
-        flat = images[doubtful].flatten(1).numpy()
-        proven = torch.from_numpy(prover.decided_otherwise(flat, y[doubtful].numpy()))
-        doubtful = doubtful[~proven]
-        if not len(doubtful):
+) -> tuple[Float[Tensor, "n C H W"], Bool[Tensor, " n"]]:
+    """The images a little farther from x, until rounding cannot make their decision doubtful.
+
+    Nor the classifier's own, which rounds more than proofs do. Also says for which images
+    another decision is proven.
+    """
+    share, images = FIRST_SHARE, images.clone()
+    shown = torch.zeros(len(x), dtype=torch.bool)
+    doubtful = (images != x).flatten(1).any(dim=1).nonzero().flatten()
+    while len(doubtful):
+        some, labels = images[doubtful], y[doubtful]
+        proven = prover.decided_otherwise(some.flatten(1).numpy(), labels.numpy())
+        shown[doubtful] = torch.from_numpy(proven)
+        doubtful = doubtful[~(shown[doubtful] & (decisions(classifier, some) != labels))]
+        if share > LAST_SHARE:
             break
         farther = images[doubtful] + share * (images[doubtful] - x[doubtful])
         images[doubtful] = farther if box is None else farther.clamp(*box)
-        share *= 4
-    return images
+        share *= LENGTHENING
+    return images, shown
 
 
 class _Boxed(nn.Module):

@@ -75,7 +75,7 @@ def reproduce(
     scale: Annotated[
         str,
         typer.Option(
-            help="How much to compute: default (10 minutes on 2 cores) or quick (2 minutes)."
+            help="How much to compute: default (5 to 10 minutes on 2 cores) or quick (1 to 2)."
         ),
     ] = "default",
     seed: Annotated[int, typer.Option(help="What all random numbers follow from.")] = 0,

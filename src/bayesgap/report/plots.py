@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from torch import Tensor
 
 from bayesgap.evaluation.measure import HEADLINE_SUCCESS, SMALL_CHANGE, Outcome, l2_table
@@ -350,19 +351,17 @@ def optimality_against_cost(records: Sequence[dict[str, Any]]) -> Figure:
                     markerfacecolor=colours[place] if complete else "white",
                     color=colours[place],
                     markersize=6,
-                    label=attack,
                 )
             axis.set_title(task, fontsize=8)
-            axis.set_xscale("log")
+            axis.set_xscale("symlog", linthresh=1)  # an attack may take no gradients
             axis.set_yscale("log")
         for axis in axes.flat[len(tasks) :]:
             axis.set_visible(False)
-        figure.supxlabel("gradients for each point", fontsize=9)
+        figure.supxlabel("gradients for each point (hollow: < 99 % success)", fontsize=9)
         figure.supylabel("mean L2 / certified distance, less 1", fontsize=9)
-        handles = dict(
-            pair[::-1]
-            for axis in axes.flat
-            for pair in zip(*axis.get_legend_handles_labels(), strict=True)
-        )
-        figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=5)
+        marks = [
+            Line2D([], [], marker="o", linestyle="", color=colour, label=attack)
+            for colour, attack in zip(colours, attacks, strict=False)
+        ]
+        figure.legend(handles=marks, loc="outside upper center", ncols=5)
         return figure

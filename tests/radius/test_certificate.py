@@ -1,9 +1,11 @@
 import json
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
-from truths import plain, random_task, task_of
+from truths import gaussians, plain, random_task, task_of
 
 import bayesgap as bg
 from bayesgap import files
@@ -244,6 +246,27 @@ def test_an_own_component_that_is_repeated(tmp_path):
             made = bracket, tmp_path / "certificate.safetensors"
             verified = outcome(tampered(made, tmp_path, change))
             assert verified is None or not verified.proven.any()
+
+
+@pytest.mark.parametrize("shares", [(1.7e308, 1.7e308), (1.0, 1e-320), (1e-320, 1.0)])
+@pytest.mark.parametrize("rule", ["log-sum-exp", "max-component"])
+def test_shares_whose_sum_or_quotient_is_lost(rule, shares, tmp_path):
+    """An infinite sum would leave no own component in the claim, which then proves anything."""
+    own = gaussians([0.75, 0.25], [[0.0, 0.0], [0.0, 0.1]], np.zeros((2, 2, 0)), np.ones((2, 2)))
+    task = task_of(own, plain([1.0, 0.0]))
+    bracket = certify(task, torch.zeros(1, 1, 1, 2).double(), torch.zeros(1).long(), rule=rule)
+    for steepness in (1e-6, 1e-3, 1.0):
+        claims = bracket.claims._replace(
+            point=torch.tensor([0]),
+            target=torch.tensor([2]),
+            own=torch.tensor([[0, 1]]),
+            shares=torch.tensor([shares]).double(),
+            steepness=torch.tensor([steepness]).double(),
+            log_weight=torch.tensor([-1e-3]).double(),
+        )
+        changed = replace(bracket, lower=bracket.upper + 2.0, claims=claims)
+        changed.save(tmp_path / "certificate.safetensors")
+        assert not verify(tmp_path / "certificate.safetensors").proven.any()
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.9, 1.1, 2.0, 1e300, 1e-300])

@@ -19,7 +19,7 @@ from bayesgap.errors import BayesgapError
 from bayesgap.progress import progress
 from bayesgap.radius.certificate import POINTS, UNUSED, Claims, quietly, save
 from bayesgap.radius.frame import frame
-from bayesgap.radius.proof import Prover
+from bayesgap.radius.proof import LEAST, Prover
 from bayesgap.radius.search import Found, search
 from bayesgap.tasks.bayes import BayesClassifier, Rule
 from bayesgap.tasks.task import Task, check_task
@@ -167,11 +167,12 @@ def _prove(
     """
     pairs = found.pairs
     total = pairs.multipliers.sum(dim=1)
+    shares = pairs.multipliers / total[:, None]
     claims = Claims(
         point=pairs.point,
         target=pairs.target,
-        own=torch.where(pairs.multipliers > 0, pairs.own, UNUSED),
-        shares=pairs.multipliers / total[:, None],
+        own=torch.where(shares >= LEAST, pairs.own, UNUSED),
+        shares=shares,
         steepness=1 / total,
         log_weight=torch.zeros_like(total),
     )

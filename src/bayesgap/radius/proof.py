@@ -53,6 +53,7 @@ TOO_LARGE = (
     "Raise the noise or scale the factors down."
 )
 SMALLEST_RADIUS = 1e-6  # where the search for one begins
+LEAST, MOST = 1e-100, 1e100  # of shares and μ: far from where numbers over- or underflow
 BLOCK_BYTES = 128 * 2**20
 VECTORS = 8  # of d numbers that a claim needs at once
 NEGLIGIBLE = 1e-12  # by which the sum of weights stays below 1, more than its own rounding
@@ -359,6 +360,8 @@ class Prover:
         """
         own = [self.components[i] for i in claim.own]
         target, v, mu = self.components[claim.target], claim.shares, claim.steepness
+        if not (LEAST <= v.min() and v.max() <= 1 and LEAST <= mu <= MOST):
+            return None
         low = diagonal < LIFTED * mu
         (lifted,) = np.nonzero(np.broadcast_to(low, d))
         if len(lifted) > MOST_LIFTED:

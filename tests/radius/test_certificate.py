@@ -260,7 +260,7 @@ def test_shares_whose_sum_or_quotient_is_lost(rule, shares, tmp_path):
             point=torch.tensor([0]),
             target=torch.tensor([2]),
             own=torch.tensor([[0, 1]]),
-            shares=torch.tensor([shares]).double(),
+            shares=torch.tensor([shares], dtype=torch.float64),
             steepness=torch.tensor([steepness]).double(),
             log_weight=torch.tensor([-1e-3]).double(),
         )

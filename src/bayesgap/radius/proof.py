@@ -360,7 +360,7 @@ class Prover:
         """
         own = [self.components[i] for i in claim.own]
         target, v, mu = self.components[claim.target], claim.shares, claim.steepness
-        if not (LEAST <= v.min() and v.max() <= 1 and LEAST <= mu <= MOST):
+        if not (v.min() >= LEAST and v.max() <= 1 and LEAST <= mu <= MOST):
             return None
         low = diagonal < LIFTED * mu
         (lifted,) = np.nonzero(np.broadcast_to(low, d))

@@ -1,16 +1,17 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import bayesgap
 from bayesgap import cli
 from bayesgap.errors import BayesgapError
-from bayesgap.tasks import catalog
 
 RUNNER = CliRunner()
 
@@ -83,16 +84,22 @@ def test_a_store_that_refuses_to_be_written_is_one_sentence(tmp_path):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_an_interruption_says_that_nothing_is_lost(monkeypatch, capsys):
-    def interrupted():
+def test_an_interruption_says_what_is_kept(monkeypatch, capsys):
+    def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(catalog, "read_catalogue", interrupted)
-    monkeypatch.setattr(sys, "argv", ["bayesgap", "tasks"])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    assert stopped.value.code == 130
-    assert "goes on" in capsys.readouterr().err
+    for command, module, name, kept in (
+        (["tasks"], "bayesgap.tasks.catalog", "read_catalogue", False),
+        (["exam", "ddn"], "bayesgap.paper.exams", "hold_exams", True),
+    ):
+        monkeypatch.setattr(f"{module}.{name}", interrupted)
+        monkeypatch.setattr(sys, "argv", ["bayesgap", *command])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        assert stopped.value.code == 130
+        said = capsys.readouterr().err
+        assert "Interrupted." in said
+        assert ("goes on" in said) == kept
 
 
 def test_a_refusal_is_printed_and_a_bug_is_not_hidden(monkeypatch, capsys):
@@ -162,8 +169,8 @@ def test_a_certificate_is_written_and_verified_again(tmp_path):
     checked = command("verify", str(file))
     assert checked.returncode == 0, checked.stderr
     assert "as released" in checked.stdout
-    assert "Lower bounds proven: 4." in checked.stdout
-    assert "Adversarial points confirmed: 4." in checked.stdout
+    assert re.search(r"Lower bounds proven: 4; their mean \d\.\d+\.", checked.stdout)
+    assert re.search(r"Adversarial points confirmed: 4; their mean \d\.\d+\.", checked.stdout)
 
 
 def test_a_false_statement_is_named_and_the_exit_code_is_1(tmp_path):
@@ -174,8 +181,49 @@ def test_a_false_statement_is_named_and_the_exit_code_is_1(tmp_path):
     bracket.save(tmp_path / "raised.safetensors")
     checked = command("verify", str(tmp_path / "raised.safetensors"))
     assert checked.returncode == 1
-    assert "Lower bounds proven: 1." in checked.stdout
-    assert "No valid lower bound for points 1." in checked.stderr
+    assert "Lower bounds proven: 1; their mean " in checked.stdout
+    assert "No valid lower bound for point(s) 1." in checked.stderr
+
+
+def test_what_a_certificate_does_not_state_is_not_confirmed(tmp_path):
+    known = bayesgap.load_task("mnist-0-6/symmetric")
+    bracket = bayesgap.certify(known, *known.sample(30, seed=0))
+    bracket.lower.zero_()
+    bracket.upper.fill_(torch.inf)
+    bracket.save(tmp_path / "nothing.safetensors")
+    shown = command("verify", str(tmp_path / "nothing.safetensors")).stdout
+    assert "Lower bounds proven: 30; their mean 0." in shown
+    assert "Adversarial points confirmed: 0." in shown
+    assert "Without an adversarial point: 30." in shown
+    bracket.lower.fill_(1e3)
+    bracket.save(tmp_path / "lies.safetensors")
+    said = command("verify", str(tmp_path / "lies.safetensors")).stderr
+    assert "No valid lower bound for point(s) 0, 1, 2, " in said
+    assert "19 and 10 more." in said
+
+
+def test_a_folder_that_cannot_be_made_is_found_out_before_anything_is_proven(tmp_path):
+    (tmp_path / "file").touch()
+    out = str(tmp_path / "file" / "proofs.safetensors")
+    refused = command("certify", "mnist-0-6/symmetric", "--per-class", "500", "--out", out)
+    assert refused.returncode == 2
+    assert "certifying" not in refused.stderr
+
+
+def test_markup_in_a_strangers_names_is_text(tmp_path):
+    known = bayesgap.load_task("mnist-0-6/symmetric")
+    named = bayesgap.Task(
+        known.densities,
+        image_shape=known.image_shape,
+        class_names=["[/red]", "[bold]six"],
+        name="[/]mine",
+    )
+    named.save(tmp_path / "task.safetensors")
+    out = str(tmp_path / "proofs.safetensors")
+    made = command("certify", str(tmp_path / "task.safetensors"), "--per-class", "1", "--out", out)
+    assert made.returncode == 0, made.stderr
+    assert "[/red]" in made.stdout
+    assert "[/]mine" in made.stdout
 
 
 def test_an_exam_shows_its_table_and_leaves_its_files(tmp_path):

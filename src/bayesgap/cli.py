@@ -17,6 +17,9 @@ from bayesgap.errors import BayesgapError
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
+STORING = ("reproduce", "exam")  # commands that keep finished stages
+SHOWN = 20  # points that a message names
+WIDTH = 120  # of tables where there is no terminal
 STORE_HELP = "Where finished stages are kept, a folder or any fsspec path."
 STORE_DEFAULT = "bayesgap/store in your cache folder"
 
@@ -46,11 +49,14 @@ def main() -> None:
         sys.exit(USAGE_ERROR)
     except SystemExit as ended:  # which Typer makes of an interruption, in silence
         if ended.code == INTERRUPTED:
-            print(
-                "Interrupted. Finished stages are kept; the same command goes on from there.",
-                file=sys.stderr,
-            )
+            kept = " Finished stages are kept; the same command goes on from there."
+            print(f"Interrupted.{kept if sys.argv[1] in STORING else ''}", file=sys.stderr)
         raise
+
+
+def _console(width: int = WIDTH) -> Console:
+    """For tables; names from strangers' files are no markup."""
+    return Console(width=None if sys.stdout.isatty() else width, markup=False)
 
 
 def _show_version(wanted: bool | None) -> None:
@@ -115,7 +121,7 @@ def reproduce(
         Resources(workers or os.cpu_count() or 1, threads, cluster),
     )
     document, claims = write_report(collect(jobs, finished, SCALES[scale], seed), out)
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = _console()
     console.print(_results_table(document["results"]))
     for claim in claims:
         console.print(f"{claim.verdict:>14}  {claim.statement}", highlight=False)
@@ -138,17 +144,32 @@ def certify(
     rule: Annotated[
         str, typer.Option(help="How classes collect components: log-sum-exp or max-component.")
     ] = "log-sum-exp",
+    box: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Smallest and largest pixel value.", show_default=False),
+    ] = None,
 ) -> None:
-    """Prove how far the optimum's nearest other decision is from samples of a task."""
+    """Prove how far the optimum's nearest other decision is from samples of a task.
+
+    A box confines the adversarial images, which show the upper bounds, to its pixel values.
+    """
     import torch
 
     from bayesgap.radius.certify import certify as bracket_of
+    from bayesgap.report.page import make_folder
     from bayesgap.tasks.catalog import load_task
 
+    make_folder(out.parent)
     known = load_task(task)
     y = torch.arange(known.classes).repeat(per_class)
     # An unknown rule is refused where rules are known.
-    bracket = bracket_of(known, known.sample_given(y, seed=seed)[0], y, rule=rule)  # type: ignore[arg-type]
+    bracket = bracket_of(
+        known,
+        known.sample_given(y, seed=seed)[0],
+        y,
+        rule=rule,  # type: ignore[arg-type]
+        box=box,
+    )
     bracket.save(out)
     table = Table(box=None, pad_edge=False, title=f"{known.name}, {rule}: L2 in pixel units")
     for heading in (
@@ -168,7 +189,7 @@ def certify(
             means = (f"{bound.mean().item():.6g}" for bound in (lower, upper))
             numbers = [*means, f"{(upper / lower).max().item():.7f}"]
         table.add_row(name, str(int((y == label).sum())), str(len(lower)), *numbers)
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    _console().print(table)
     print(f"\nThe certificate: {out.resolve()}  (check it with: bayesgap verify {out})")
 
 
@@ -183,12 +204,20 @@ def verify(file: Annotated[Path, typer.Argument(help="What `bayesgap certify` wr
     found = check(file)
     known = "as released" if found.released else "not a released one: its densities are the file's"
     print(f"{found.task.name} ({known}), {found.rule}, {len(found.lower)} points.")
-    print(f"Lower bounds proven: {int(found.proven.sum())}.")
-    print(f"Adversarial points confirmed: {int(found.shown.sum())}.")
+    bounded = found.upper.isfinite()
+    for what, held, bounds in (
+        ("Lower bounds proven", found.proven, found.lower),
+        ("Adversarial points confirmed", found.shown & bounded, found.upper),
+    ):
+        mean = f"; their mean {bounds[held].mean().item():.6g}" if held.any() else ""
+        print(f"{what}: {int(held.sum())}{mean}.")
+    if not bounded.all():
+        print(f"Without an adversarial point: {int((~bounded).sum())}.")
     for what, held in (("lower bound", found.proven), ("adversarial point", found.shown)):
         if not held.all():
-            rows = (~held).nonzero().flatten().tolist()
-            print(f"No valid {what} for points {', '.join(map(str, rows[:20]))}.", file=sys.stderr)
+            rows = [str(row) for row in (~held).nonzero().flatten().tolist()]
+            more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+            print(f"No valid {what} for point(s) {', '.join(rows[:SHOWN])}{more}.", file=sys.stderr)
     if not (found.proven & found.shown).all():
         raise typer.Exit(1)
 
@@ -246,7 +275,7 @@ def exam(
         store=Store(store or default_store()),
         resources=Resources(workers or os.cpu_count() or 1),
     )
-    Console(width=None if sys.stdout.isatty() else 180).print(table(records))
+    _console(180).print(table(records))
     if out is not None:
         for path in write_exams(records, out):
             print(path.resolve())
@@ -262,7 +291,7 @@ def tasks() -> None:
     """List the released tasks and how far they can be trusted."""
     from bayesgap.tasks.catalog import read_catalogue
 
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = _console()
     table = Table(
         box=None, pad_edge=False, title="Released tasks, with accuracies on real test digits"
     )
@@ -331,7 +360,8 @@ def _results_table(records: list[dict]) -> Table:
         "certified lower",
         "gap",
     ):
-        table.add_column(heading, justify="left" if heading in ("task", "classifier") else "right")
+        names = heading in ("task", "classifier")
+        table.add_column(heading, justify="left" if names else "right", overflow="fold")
     for record in records:
         l2, low, high = (
             "–" if record[key] is None else f"{record[key]:.3f}"

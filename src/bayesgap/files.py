@@ -40,8 +40,9 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise BayesgapError(f"Cannot write {path}: {error.strerror or error}.") from error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BayesgapError(f"Cannot write {path}: {reason}.") from error
 
 
 def _umask() -> int:

@@ -75,7 +75,16 @@ def test_foolbox_attacks_are_named_with_their_settings(name, settings):
     [
         ("foolbox:NoSuchAttack", "no minimisation attack called 'NoSuchAttack'"),
         ("foolbox:LinfPGD", "no minimisation attack called 'LinfPGD'"),
+        ("foolbox:DDNAtack", "called 'DDNAtack'; it has .*DDNAttack"),
         ("foolbox:DDNAttack?speed=3", "cannot be set up: .*speed"),
+        (
+            "foolbox:DDNAttack?steps=abc",
+            "'steps' of foolbox's DDNAttack is a whole number; got 'abc'",
+        ),
+        ("foolbox:DDNAttack?steps=10.5", "is a whole number; got 10.5"),
+        ("foolbox:DDNAttack?steps=True", "is a whole number; got True"),
+        ("foolbox:DDNAttack?init_epsilon=", "is a number; got ''"),
+        ("enum:Enum", "is a EnumType, not a function or an Attack"),
         ("foolbox:DDNAttack?name=x", "'name' is no setting"),
         ("nosuchmodule:attack", "'nosuchmodule:attack' cannot be imported"),
         ("math:nosuchfunction", "'math:nosuchfunction' cannot be imported"),

@@ -55,6 +55,30 @@ def test_another_task_in_the_same_file_is_another_exam(tmp_path, task_file):
     assert hold(tmp_path, task_file)[0]["mean_ratio"] != first[0]["mean_ratio"]
 
 
+def test_tasks_of_the_same_name_are_told_apart_by_their_files(tmp_path, task_file):
+    other = str(tmp_path / "other.safetensors")
+    mixture_task(1, 4).save(other)
+    records = exams.hold_exams(
+        ["ld-grad", "ld-grad"],
+        [task_file, other, task_file],
+        [1.0, 1.0],
+        per_class=5,
+        seed=0,
+        store=Store(str(tmp_path / "store")),
+        resources=Resources(),
+    )
+    assert [record["task"] for record in records] == [task_file, other]
+    assert records[0]["mean_ratio"] != records[1]["mean_ratio"]
+    assert len(write_exams(records, tmp_path)) == 3
+
+
+def test_columns_of_the_csv_do_not_depend_on_where_records_come_from(tmp_path, task_file):
+    (record,) = hold(tmp_path, task_file, ["ld-grad"], [1.0])
+    turned = dict(reversed(record.items()))
+    assert exams.as_csv([turned]) == exams.as_csv([record])
+    assert exams.as_csv([record]).startswith("attack,task,temperature,points,successes,")
+
+
 def test_code_of_ones_own_is_examined_anew_each_time(tmp_path, task_file, monkeypatch):
     module = tmp_path / "changing.py"
     module.write_text("calls = []\ndef attack(net, x, y):\n    calls.append(1)\n    return x\n")

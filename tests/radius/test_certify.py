@@ -550,11 +550,15 @@ def test_single_precision_images_and_other_integers_are_computed_with_in_double(
 
 BAD = {
     "no task": ({"task": "mnist"}, "A task is needed"),
-    "images of another shape": ({"x": torch.zeros(1, 1, 1, 3).double()}, "images of shape"),
+    "images of another shape": (
+        {"x": torch.zeros(1, 1, 1, 3).double()},
+        r"the one given has \(1, 1, 1, 3\)",
+    ),
     "integer images": ({"x": torch.zeros(1, 1, 1, 2).long()}, "floating-point"),
     "an array": ({"x": np.zeros((1, 1, 1, 2))}, "floating-point torch tensor"),
     "NaN": ({"x": torch.full((1, 1, 1, 2), math.nan)}, "NaN or infinity"),
     "no images": ({"x": torch.zeros(0, 1, 1, 2), "y": torch.zeros(0).long()}, "no points"),
+    "labels in a list": ({"y": [0, 0, 0]}, "must be a torch tensor; got a list"),
     "too few labels": ({"y": torch.zeros(2).long()}, "integer labels"),
     "labels that are no integers": ({"y": torch.zeros(1)}, "integer labels"),
     "labels out of range": ({"y": torch.tensor([2])}, "labels 0 to 1; got 2"),

@@ -242,6 +242,8 @@ def spread_of(mean, direction):
         ({"image_shape": (2, 2)}, r"\(C, H, W\); got \(2, 2\)"),
         ({"image_shape": (1, 2, 3)}, r"over 4 values, images of shape \(1, 2, 3\) have 6"),
         ({"class_names": ["a"]}, "2 densities came with 1 class names"),
+        ({"class_names": [0, 6]}, "names of a task and its classes are text; got 0"),
+        ({"name": None}, "are text; got None"),
         ({"class_names": ["a", "b", "c"]}, "2 densities came with 3 class names"),
         ({"priors": [1.0]}, "2 densities came with 1 priors"),
         ({"priors": [0.5, 0.25, 0.25]}, "2 densities came with 3 priors"),
@@ -283,7 +285,7 @@ def test_images_of_another_shape_are_refused(shape):
     with without_shape_checks(), pytest.raises(BayesgapError) as caught:
         task.log_posterior(torch.zeros(shape))
     assert str(caught.value) == (
-        f"The task toy has images of shape (1, 2, 2); the batch given has shape {shape}."
+        f"A batch of images of the task toy has shape (n, 1, 2, 2); the one given has {shape}."
     )
 
 

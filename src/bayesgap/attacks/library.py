@@ -4,6 +4,9 @@ Foolbox clips to bounds. Samples of a density are not confined to [0, 1], so the
 data's own range with a margin, wide enough not to bind; they are part of an attack's settings.
 """
 
+import difflib
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import foolbox
@@ -47,14 +50,21 @@ class Foolbox(Attack):
                 it minimises another norm.
         """
         kind = getattr(foolbox.attacks, attack, None)
-        if not (
-            isinstance(kind, type) and issubclass(kind, foolbox.attacks.base.MinimizationAttack)
-        ):
-            raise BayesgapError(f"foolbox has no minimisation attack called {attack!r}.")
+        if not (isinstance(kind, type) and _is_minimisation(kind)):
+            known = [
+                name for name, found in vars(foolbox.attacks).items() if _is_minimisation(found)
+            ]
+            near = difflib.get_close_matches(attack, known) or known
+            raise BayesgapError(
+                f"foolbox has no minimisation attack called {attack!r}; it has {', '.join(near)}."
+            )
+        _check_settings(kind, settings)
         try:
             self.attack = kind(**settings)
         except TypeError as error:
             raise BayesgapError(f"foolbox's {attack} cannot be set up: {error}.") from error
+        except ImportError as error:
+            raise _lacking(attack, error) from error
         if self.attack.distance != foolbox.distances.l2:
             raise BayesgapError(f"foolbox's {attack} minimises {self.attack.distance}, not L2.")
         self.name = name
@@ -80,13 +90,31 @@ class Foolbox(Attack):
             try:
                 images = self.attack.run(model, x, foolbox.criteria.Misclassification(y))
             except ImportError as error:
-                raise BayesgapError(
-                    f"foolbox's {type(self.attack).__name__} needs a package that is not "
-                    f"installed here: {error}."
-                ) from error
+                raise _lacking(type(self.attack).__name__, error) from error
         # An image of zeros is how some attacks say that they found nothing.
         nothing = (images == 0).flatten(1).all(dim=1)
         return torch.where(nothing[:, None, None, None], x, images)
+
+
+def _is_minimisation(kind: object) -> bool:
+    base = foolbox.attacks.base.MinimizationAttack
+    return isinstance(kind, type) and issubclass(kind, base) and not inspect.isabstract(kind)
+
+
+def _check_settings(kind: type, settings: Mapping[str, Any]) -> None:
+    """Refuse a setting that is no number where the class's default is one."""
+    for name, parameter in inspect.signature(kind).parameters.items():
+        for number, what in ((int, "a whole number"), (float, "a number")):
+            given = settings.get(name, parameter.default)
+            fits = isinstance(given, int | number | None) and not isinstance(given, bool)
+            if type(parameter.default) is number and not fits:
+                raise BayesgapError(
+                    f"The setting {name!r} of foolbox's {kind.__name__} is {what}; got {given!r}."
+                )
+
+
+def _lacking(attack: str, error: ImportError) -> BayesgapError:
+    return BayesgapError(f"foolbox's {attack} needs a package that is not installed here: {error}.")
 
 
 class _Scaled(nn.Module):

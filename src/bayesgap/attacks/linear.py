@@ -27,7 +27,8 @@ class LinearClosedForm(Attack):
         """
         if not isinstance(classifier, LinearSVM):
             raise BayesgapError(
-                f"The closed form is for a LinearSVM, not a {type(classifier).__name__}."
+                "The closed form is for bayesgap's LinearSVM alone; it knows nothing of other "
+                "classifiers."
             )
         logits = classifier(x)
         # Logit differences are linear in x; with one function f they are −f and f.

@@ -70,6 +70,27 @@ def named_attack(name: str, *, pool: Float[Tensor, "m C H W"] | None = None) -> 
     )
 
 
+AnyAttack = str | Attack | Callable[[nn.Module, Tensor, Tensor], Tensor | Adversarials]
+
+
+def as_attack(attack: AnyAttack, *, pool: Float[Tensor, "m C H W"] | None = None) -> Attack:
+    """What a user gives for an attack: its name, an attack itself, or a function.
+
+    Raises:
+        BayesgapError: it is nothing of the kind.
+    """
+    if isinstance(attack, str):
+        return named_attack(attack, pool=pool)
+    if isinstance(attack, Attack):
+        return attack
+    if callable(attack) and not isinstance(attack, type):
+        return FunctionAttack(attack, name=getattr(attack, "__name__", type(attack).__name__))
+    hint = (
+        f"; the class itself is none, {attack.__name__}(…) is" if isinstance(attack, type) else ""
+    )
+    raise BayesgapError(f"An attack is a name, an Attack or a function; got {attack!r}{hint}.")
+
+
 class FunctionAttack(Attack):
     """Any function of a classifier, images and labels that returns the images it made of them."""
 
@@ -113,6 +134,8 @@ def _imported(name: str) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
         raise BayesgapError(f"The attack {name!r} cannot be imported: {error}.") from error
     finally:
         sys.path.remove(here)
-    if not callable(found):
-        raise BayesgapError(f"The attack {name!r} is a {type(found).__name__}, not a function.")
+    if not callable(found) or isinstance(found, type):
+        raise BayesgapError(
+            f"The attack {name!r} is a {type(found).__name__}, not a function or an Attack."
+        )
     return found

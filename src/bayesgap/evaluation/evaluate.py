@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bayesgap.attacks.base import Attack
-from bayesgap.attacks.named import named_attack
+from bayesgap.attacks.named import BOUNDARY_WALK, AnyAttack, as_attack
 from bayesgap.classifiers.module import evaluating, logits
 from bayesgap.errors import BayesgapError
 from bayesgap.evaluation.measure import (
@@ -61,7 +60,7 @@ def evaluate(
     classifier: nn.Module,
     task: Task,
     *,
-    attacks: str | Attack | Sequence[str | Attack] = "boundary-walk",
+    attacks: AnyAttack | Sequence[AnyAttack] = BOUNDARY_WALK,
     per_class: int = 100,
     seed: int = 0,
 ) -> Evaluation:
@@ -71,8 +70,8 @@ def evaluate(
         classifier: From images (n, *task.image_shape) to logits (n, task.classes); images are
             cast to its dtype and device.
         task: Whose samples to attack at.
-        attacks: One or more, by name (`bayesgap.attacks.named.PRESETS`) or of your own. All named
-            ones but "closed-form" follow gradients.
+        attacks: One or more: names (`bayesgap.named_attack`), instances of `Attack`, or functions
+            of a classifier, images and labels. All named ones but "closed-form" follow gradients.
         per_class: Points of each class.
         seed: Of the points.
 
@@ -80,22 +79,19 @@ def evaluate(
         BayesgapError: an unknown attack, or a classifier that does not fit the task.
     """
     check_task(task)
-    attacks = [attacks] if isinstance(attacks, str | Attack) else list(attacks)
-    if not attacks or per_class < 1:
+    given = (
+        list(attacks)
+        if isinstance(attacks, Sequence) and not isinstance(attacks, str)
+        else [attacks]
+    )
+    if not given or per_class < 1:
         raise BayesgapError(
-            f"At least one attack and one point a class are needed; got {attacks} and {per_class}."
+            f"At least one attack and one point a class are needed; got {given} and {per_class}."
         )
     y = torch.arange(task.classes).repeat(per_class)
     x, _ = task.sample_given(y, seed=seed)
     pool, _ = task.sample(POOL_IMAGES, seed=seed + 1)
-    chosen = [
-        named_attack(attack, pool=pool) if isinstance(attack, str) else attack for attack in attacks
-    ]
-    for attack in chosen:
-        if not isinstance(attack, Attack):
-            raise BayesgapError(
-                f"An attack is a name or an instance of bayesgap.Attack; got {attack!r}."
-            )
+    chosen = [as_attack(attack, pool=pool) for attack in given]
     names = [attack.name for attack in chosen]
     if len(set(names)) < len(names):
         raise BayesgapError(f"Attacks need different names; got {', '.join(names)}.")
@@ -110,9 +106,10 @@ def evaluate(
     nearest = best_outcome(list(outcomes.values()))
     best = summarise([nearest], y)
     if best["unbroken"] and best["success_rate"] < HEADLINE_SUCCESS:
+        hint = "" if BOUNDARY_WALK in names else f' Add "{BOUNDARY_WALK}".'
         warnings.warn(
             f"Only {best['success_rate']:.1%} of the correctly decided points were broken: the "
-            'mean L2 leaves out those that withstood, and says little. Add "boundary-walk".',
+            f"mean L2 leaves out those that withstood, and says little.{hint}",
             stacklevel=2,
         )
     bracket = certify(task, x, y)

@@ -4,17 +4,17 @@ On a task's Bayes-optimal classifier the smallest perturbation is known with a p
 L2 over that is its grade: 1 is perfect, and less is impossible.
 """
 
+import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from bayesgap.attacks.base import Adversarials, Attack
-from bayesgap.attacks.named import FunctionAttack, named_attack
+from bayesgap.attacks.base import Adversarials
+from bayesgap.attacks.named import AnyAttack, as_attack
 from bayesgap.errors import BayesgapError
 from bayesgap.evaluation.statistics import binomial_interval, mean_with_interval
 from bayesgap.radius.certify import certify
@@ -25,8 +25,6 @@ PER_CLASS = 25
 POOL_IMAGES = 2_000  # samples from which boundary walks start
 QUANTILES = (0.5, 0.9)
 NEAR = 1.01  # an L2 of at most so many times the lower bound counts as found
-
-AnyAttack = str | Attack | Callable[[nn.Module, Tensor, Tensor], Tensor | Adversarials]
 
 
 @dataclass(frozen=True)
@@ -102,12 +100,14 @@ def exam(
             task can share.
 
     Raises:
-        BayesgapError: an attack or a task that is none, or no point that the optimum decides
-            correctly.
+        BayesgapError: an attack, a task or a temperature that is none, or no point that the
+            optimum decides correctly.
     """
+    if not (temperature > 0 and math.isfinite(temperature)):
+        raise BayesgapError(f"A temperature is positive and finite; got {temperature}.")
     x, y, lower = points or certified_points(task, per_class=per_class, seed=seed)
     pool, _ = task.sample(POOL_IMAGES, seed=seed + 1)
-    able = _as_attack(attack, pool)
+    able = as_attack(attack, pool=pool)
     default = task.bayes_classifier().temperature
     optimum = CountingOptimum(task, default * temperature)
     start = time.perf_counter()
@@ -166,16 +166,6 @@ class CountingOptimum(BayesClassifier):
 
     def _count(self, gradient: Tensor) -> None:
         self.backwards += len(gradient)
-
-
-def _as_attack(attack: AnyAttack, pool: Tensor) -> Attack:
-    if isinstance(attack, Attack):
-        return attack
-    if isinstance(attack, str):
-        return named_attack(attack, pool=pool)
-    if callable(attack):
-        return FunctionAttack(attack, name=getattr(attack, "__name__", type(attack).__name__))
-    raise BayesgapError(f"An attack is a name, an Attack or a function; got {attack!r}.")
 
 
 def _graded(

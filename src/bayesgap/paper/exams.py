@@ -9,13 +9,14 @@ import hashlib
 import io
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
 
 from bayesgap.attacks.named import FOOLBOX, named_attack
 from bayesgap.errors import BayesgapError
-from bayesgap.evaluation.exam import CertifiedPoints, certified_points, exam
+from bayesgap.evaluation.exam import CertifiedPoints, Exam, certified_points, exam
 from bayesgap.files import dump
 from bayesgap.paper.main_job import TASKS, VARIANTS
 from bayesgap.runs.run import Resources, run
@@ -52,9 +53,9 @@ def hold_exams(
     """Grade attacks on tasks; what the store holds is not computed again.
 
     Args:
-        attacks: Names, as `named_attack` takes them.
-        tasks: Names or files, as `load_task` takes them.
-        temperatures: Multiples of the default one.
+        attacks: Names, as `named_attack` takes them; one given twice counts once.
+        tasks: Names or files, as `load_task` takes them, likewise.
+        temperatures: Multiples of the default one, likewise.
         per_class: Points of each class.
         seed: Of the points.
         store: Where exams are kept.
@@ -66,6 +67,8 @@ def hold_exams(
     Raises:
         BayesgapError: an attack, a task or a number that is none.
     """
+    attacks, tasks = list(dict.fromkeys(attacks)), list(dict.fromkeys(tasks))
+    temperatures = list(dict.fromkeys(temperatures))
     for temperature in temperatures:
         if not (temperature > 0 and math.isfinite(temperature)):
             raise BayesgapError(f"A temperature is positive and finite; got {temperature}.")
@@ -129,13 +132,15 @@ def hold_exam(
         temperature=temperature,
         points=CertifiedPoints(**points.tensors),
     )
-    return Result({"ratios": held.ratios}, held.record())
+    # By the name it was asked for: files of one's own may hold tasks of the same name.
+    return Result({"ratios": held.ratios}, held.record() | {"task": task})
 
 
 def as_csv(records: Sequence[Mapping[str, Any]]) -> str:
     """One line an exam."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+    columns = [each.name for each in fields(Exam) if each.name in records[0]]
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)
     return text.getvalue()

@@ -354,6 +354,7 @@ def optimality_against_cost(records: Sequence[dict[str, Any]]) -> Figure:
                 )
             axis.set_title(task, fontsize=8)
             axis.set_xscale("symlog", linthresh=1)  # an attack may take no gradients
+            axis.set_xlim(left=0)
             axis.set_yscale("log")
         for axis in axes.flat[len(tasks) :]:
             axis.set_visible(False)
@@ -363,5 +364,5 @@ def optimality_against_cost(records: Sequence[dict[str, Any]]) -> Figure:
             Line2D([], [], marker="o", linestyle="", color=colour, label=attack)
             for colour, attack in zip(colours, attacks, strict=False)
         ]
-        figure.legend(handles=marks, loc="outside upper center", ncols=5)
+        figure.legend(handles=marks, loc="outside upper center", ncols=2 * columns - 1)
         return figure

@@ -97,6 +97,9 @@ class Task:
                     f"The density of {label!r} is over {density.dimension} values, images of "
                     f"shape {self.image_shape} have {dimension}."
                 )
+        for text in (self.name, *self.class_names):
+            if not isinstance(text, str):
+                raise BayesgapError(f"The names of a task and its classes are text; got {text!r}.")
         for what, given in (("class names", self.class_names), ("priors", self.priors)):
             if len(given) != classes:
                 raise BayesgapError(f"{classes} densities came with {len(given)} {what}.")
@@ -215,8 +218,8 @@ class Task:
         check_floating(x)
         if tuple(x.shape[1:]) != self.image_shape:
             raise BayesgapError(
-                f"The task {self.name} has images of shape {self.image_shape}; "
-                f"the batch given has shape {tuple(x.shape)}."
+                f"A batch of images of the task {self.name} has shape "
+                f"(n, {', '.join(map(str, self.image_shape))}); the one given has {tuple(x.shape)}."
             )
         broken = ~torch.isfinite(x).flatten(1).all(dim=1)
         if broken.any():
@@ -227,6 +230,8 @@ class Task:
 
     def check_labels(self, y: Tensor, n: int) -> None:
         """Refuse labels that are not one integer in 0 … classes − 1 for each of n images."""
+        if not isinstance(y, Tensor):
+            raise BayesgapError(f"Labels must be a torch tensor; got a {type(y).__name__}.")
         if y.shape != (n,) or torch.is_floating_point(y):
             raise BayesgapError(
                 f"{n} images need {n} integer labels; got {y.dtype} of shape {tuple(y.shape)}."

@@ -237,6 +237,17 @@ def test_points_very_near_the_boundary():
         assert bracket.upper[0] <= 1.1e-6 * first.upper[0]
 
 
+@pytest.mark.parametrize("d", [1, 2, 5])
+@pytest.mark.parametrize("distance", [0.0, 1e-16, 1e-14, 1e-12, 1e-10])
+def test_points_so_near_the_boundary_that_rounding_swallows_the_move(d, distance):
+    task = task_of(plain([-1.0, *[0.0] * (d - 1)]), plain([1.0, *[0.0] * (d - 1)]))
+    x = images([[-distance, *[0.3] * (d - 1)]])
+    bracket = certify(task, x, labels(0))
+    assert_bracket(bracket)
+    assert bracket.correct.all()
+    assert bracket.lower[0] <= distance <= bracket.upper[0] <= 1.1 * distance + 1e-12
+
+
 def test_nearly_equal_components():
     """Means and factors that differ by 1e-9 change no radius by more than about that."""
     task = random_task(3, components=2)

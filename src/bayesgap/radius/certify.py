@@ -31,7 +31,7 @@ LAGGING = 1.01  # upper/lower above which another factor is tried
 OPEN = 1 + 1e-4  # upper/lower above which the upper bound is walked nearer
 WALK_STEPS = 40
 NUDGES = (1 + 1e-9, 1 + 1e-6)  # of the nearest point found, so that it lies on the far side
-FIRST_SHARE, LAST_SHARE = 1e-9, 1.0  # of the distance, by which a doubtful image is moved on
+FIRST_SHARE, LAST_SHARE = 1e-9, 1e6  # of the distance, by which a doubtful image is moved on
 LENGTHENING = 4.0  # from one such share to the next
 STRETCHES = (1.0, 1.1, 1.5, 2.0, 4.0)  # of it, where a box cuts it off
 
@@ -138,7 +138,7 @@ def certify(
             nearest = _nearest(classifier, points, labels, found.moves, radii, box)
             lower[rows] = (1 - RESERVE) * radii
             images[rows], shown[rows] = _beyond_doubt(
-                prover, classifier, points, labels, nearest, box
+                prover, classifier, points, labels, nearest, found.moves, box
             )
             parts.append(claims._replace(point=rows[claims.point]))
             advance(len(rows))
@@ -225,6 +225,7 @@ def _beyond_doubt(
     x: Float[Tensor, "n C H W"],
     y: Int[Tensor, " n"],
     images: Float[Tensor, "n C H W"],
+    moves: Float[Tensor, "n d"],
     box: tuple[float, float] | None,
 ) -> tuple[Float[Tensor, "n C H W"], Bool[Tensor, " n"]]:
     """The images a little farther from x, until rounding cannot make their decision doubtful.
@@ -232,9 +233,13 @@ def _beyond_doubt(
     Nor the classifier's own, which rounds more than proofs do. Also says for which images
     another decision is proven.
     """
-    share, images = FIRST_SHARE, images.clone()
+    share, far = FIRST_SHARE, images - x
+    # Next to the boundary rounding may swallow a move; a larger one along it is not.
+    nowhere = (far == 0).flatten(1).all(dim=1)
+    far[nowhere] = moves.reshape(x.shape)[nowhere]
     shown = torch.zeros(len(x), dtype=torch.bool)
-    doubtful = (images != x).flatten(1).any(dim=1).nonzero().flatten()
+    images = images.clone()
+    doubtful = (far != 0).flatten(1).any(dim=1).nonzero().flatten()
     while len(doubtful):
         some, labels = images[doubtful], y[doubtful]
         proven = prover.decided_otherwise(some.flatten(1).numpy(), labels.numpy())
@@ -242,7 +247,8 @@ def _beyond_doubt(
         doubtful = doubtful[~(shown[doubtful] & (decisions(classifier, some) != labels))]
         if share > LAST_SHARE:
             break
-        farther = images[doubtful] + share * (images[doubtful] - x[doubtful])
+        far[doubtful] *= 1 + share
+        farther = x[doubtful] + far[doubtful]
         images[doubtful] = farther if box is None else farther.clamp(*box)
         share *= LENGTHENING
     return images, shown

@@ -140,6 +140,15 @@ def test_released_tasks_are_recognised_by_their_numbers(tmp_path):
     assert not verify(path).released
 
 
+def test_a_file_of_ones_own_is_no_release(tmp_path, monkeypatch):
+    """Though it lies where the name says, as a path."""
+    monkeypatch.chdir(tmp_path)
+    task = task_of(plain([0.0, 0.0]), plain([2.0, 0.0]), name="mine.safetensors")
+    task.save("mine.safetensors")
+    certify(task, *task.sample(2, seed=0)).save("certificate.safetensors")
+    assert not verify("certificate.safetensors").released
+
+
 def test_a_folder_that_is_missing(made, tmp_path):
     with pytest.raises(BayesgapError, match="Cannot write"):
         made[0].save(tmp_path / "missing" / "certificate.safetensors")

@@ -19,7 +19,7 @@ from bayesgap.errors import BayesgapError
 from bayesgap.progress import progress
 from bayesgap.radius.certificate import POINTS, UNUSED, Claims, quietly, save
 from bayesgap.radius.frame import frame
-from bayesgap.radius.proof import LEAST, Prover
+from bayesgap.radius.proof import LEAST, MOST, Prover
 from bayesgap.radius.search import Found, search
 from bayesgap.tasks.bayes import BayesClassifier, Rule
 from bayesgap.tasks.task import Task, check_task
@@ -145,7 +145,7 @@ def certify(
     claims = Claims.joined(parts)
     images = torch.where(shown[:, None, None, None], images, x)
     upper = torch.where(shown, (images - x).flatten(1).norm(dim=1), torch.inf)
-    target, source = _deciding(claims, len(x))
+    target, source = _deciding(classifier, x, y, correct, claims)
     label = torch.where(correct, classifier.component_class[target], decided)
     return Bracket(lower, upper, images, correct, target, label, source, rule, task, x, y, claims)
 
@@ -165,16 +165,17 @@ def _prove(
     Where H is all but singular at the multipliers, its definiteness is no longer certain. There a
     larger μ proves something, though less than the multipliers are worth.
     """
-    pairs = found.pairs
-    total = pairs.multipliers.sum(dim=1)
-    shares = pairs.multipliers / total[:, None]
+    steepness = 1 / found.pairs.multipliers.sum(dim=1)
+    provable = (steepness >= LEAST) & (steepness <= MOST)
+    pairs, steepness = found.pairs[provable], steepness[provable]
+    shares = pairs.multipliers * steepness[:, None]
     claims = Claims(
         point=pairs.point,
         target=pairs.target,
         own=torch.where(shares >= LEAST, pairs.own, UNUSED),
         shares=shares,
-        steepness=1 / total,
-        log_weight=torch.zeros_like(total),
+        steepness=steepness,
+        log_weight=torch.zeros_like(steepness),
     )
     flat, labels = x.flatten(1).numpy(), y.numpy()
     radii, distance = np.zeros(len(x)), found.moves.norm(dim=1).numpy()
@@ -269,12 +270,22 @@ class _Boxed(nn.Module):
         return self.classifier(x.clamp(*self.box))
 
 
-def _deciding(claims: Claims, n: int) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
-    """For each point the target of the largest weight, and the largest share that holds it."""
-    target, source = torch.full((n,), UNUSED), torch.full((n,), UNUSED)
+def _deciding(
+    classifier: BayesClassifier,
+    x: Float[Tensor, "n C H W"],
+    y: Int[Tensor, " n"],
+    correct: Bool[Tensor, " n"],
+    claims: Claims,
+) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+    """For each point the target of the largest weight, and the largest share that holds it.
+
+    Where nothing is claimed, the likeliest components; where misclassified, none.
+    """
+    source, targets = classifier.likeliest_components(x, y)
+    target = targets[:, 0]
     order = claims.log_weight.argsort(stable=True)  # the largest of each point is written last
     for row in order.tolist():
         point = claims.point[row]
         target[point] = claims.target[row]
         source[point] = claims.own[row, claims.shares[row].argmax()]
-    return target, source
+    return torch.where(correct, target, UNUSED), torch.where(correct, source, UNUSED)

@@ -207,7 +207,8 @@ class Prover:
         # Where all noises are isotropic, all pairs of components share one table of products.
         self.columns = np.cumsum([0, *(c.latent_size for c in self.components)])
         self.products: Matrix | None = None
-        if all(np.ptp(c.noise) == 0 for c in self.components):
+        fits = 8 * self.columns[-1] ** 2 <= BLOCK_BYTES
+        if fits and all(np.ptp(c.noise) == 0 for c in self.components):
             rows = np.concatenate([c.scaled for c in self.components], axis=1)
             self.products = rows.T @ rows
         self.floors = np.array([c.constant - c.constant_error for c in self.components])

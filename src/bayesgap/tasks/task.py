@@ -98,8 +98,10 @@ class Task:
                     f"shape {self.image_shape} have {dimension}."
                 )
         for text in (self.name, *self.class_names):
-            if not isinstance(text, str):
-                raise BayesgapError(f"The names of a task and its classes are text; got {text!r}.")
+            if not (isinstance(text, str) and text.isprintable()):
+                raise BayesgapError(
+                    f"The names of a task and its classes are printable text; got {text!r}."
+                )
         for what, given in (("class names", self.class_names), ("priors", self.priors)):
             if len(given) != classes:
                 raise BayesgapError(f"{classes} densities came with {len(given)} {what}.")

@@ -127,8 +127,8 @@ def gap_to_optimum(
     """How much less robust a classifier is than the optimum provably is.
 
     1 − (mean L2 needed against the classifier) / (mean certified lower bound of the optimum),
-    over the points that both decide correctly. The attack bounds the classifier from above, the
-    certificate the optimum from below, so the true gap is at least this.
+    over the broken points that both decide correctly. The attack bounds the classifier from above,
+    the certificate the optimum from below, so over these points the true gap is at least this.
 
     Args:
         l2: What `l2_table` gives.

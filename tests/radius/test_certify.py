@@ -384,6 +384,16 @@ def test_a_box_that_cuts_off_the_other_class():
     assert torch.equal(bracket.images, bracket.x)
 
 
+def test_a_box_that_cuts_off_the_nearest_component_of_two():
+    far = gaussians([0.5, 0.5], [[7.0, 0.0], [4.0, -4.0]], np.zeros((2, 2, 0)), np.ones((2, 2)))
+    task = task_of(plain([4.0, 0.0]), far)
+    bracket = certify(task, images([[4.0, 0.0]]), labels(0), box=(-5.0, 5.0))
+    assert_bracket(bracket)
+    # Straight down that component alone reaches the own one's log-joint where 4u − 8 = log 2; to
+    # the right the other one helps a little.
+    assert 0.999 <= bracket.upper[0] / (2 + math.log(2) / 4) <= 1 + 1e-6
+
+
 def test_the_nearest_point_of_a_box():
     """The plane x + y = 2 from (0.5, 0), in a box that ends at x = 1.2."""
     task = task_of(plain([0.0, 0.0]), plain([2.0, 2.0]))

@@ -208,16 +208,27 @@ def _nearest(
     if box is not None:
         inside = _Boxed(classifier, box)
         starts = (x + stretch * found for stretch in STRETCHES)
-        return nearest_crossing(inside, x, y, starts, WALK_STEPS).clamp(*box)
+        images = nearest_crossing(inside, x, y, starts, WALK_STEPS).clamp(*box)
+        lost = _same(images, x)
+        if lost.any():
+            means = classifier.marginal.means.reshape(-1, 1, *x.shape[1:])
+            starts = (mean.expand_as(x[lost]) for mean in means)
+            walked = nearest_crossing(inside, x[lost], y[lost], starts, WALK_STEPS)
+            images[lost] = walked.clamp(*box)
+        return images
     images = x + found
     apart = moves.norm(dim=1) > OPEN * radii
     if apart.any():
         starts = (x[apart] + nudge * found[apart] for nudge in NUDGES)
         walked = nearest_crossing(classifier, x[apart], y[apart], starts, WALK_STEPS)
         # Where rounding hides that a start is decided otherwise, it comes back as x.
-        nowhere = (walked == x[apart]).flatten(1).all(dim=1)[:, None, None, None]
+        nowhere = _same(walked, x[apart])[:, None, None, None]
         images[apart] = torch.where(nowhere, images[apart], walked)
     return images
+
+
+def _same(images: Float[Tensor, "n C H W"], x: Float[Tensor, "n C H W"]) -> Bool[Tensor, " n"]:
+    return (images == x).flatten(1).all(dim=1)
 
 
 def _beyond_doubt(
@@ -236,7 +247,7 @@ def _beyond_doubt(
     """
     share, far = FIRST_SHARE, images - x
     # Next to the boundary rounding may swallow a move; a larger one along it is not.
-    nowhere = (far == 0).flatten(1).all(dim=1)
+    nowhere = _same(images, x)
     far[nowhere] = moves.reshape(x.shape)[nowhere]
     shown = torch.zeros(len(x), dtype=torch.bool)
     images = images.clone()

@@ -17,7 +17,7 @@ from bayesgap.errors import BayesgapError
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
-STORING = ("reproduce", "exam")  # commands that keep finished stages
+STORING = {"reproduce", "exam"}  # commands that keep finished stages
 SHOWN = 20  # points that a message names
 WIDTH = 120  # of tables where there is no terminal
 STORE_HELP = "Where finished stages are kept, a folder or any fsspec path."
@@ -50,7 +50,7 @@ def main() -> None:
     except SystemExit as ended:  # which Typer makes of an interruption, in silence
         if ended.code == INTERRUPTED:
             kept = " Finished stages are kept; the same command goes on from there."
-            print(f"Interrupted.{kept if sys.argv[1] in STORING else ''}", file=sys.stderr)
+            print(f"Interrupted.{kept if STORING & set(sys.argv) else ''}", file=sys.stderr)
         raise
 
 

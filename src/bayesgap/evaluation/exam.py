@@ -127,6 +127,8 @@ class CertifiedPoints(NamedTuple):
 def certified_points(task: Task, *, per_class: int = PER_CLASS, seed: int = 0) -> CertifiedPoints:
     """Samples of a task, as many of each class, less those that its optimum decides wrongly.
 
+    Points so near the boundary that no distance above 0 is proven are left out too.
+
     Raises:
         BayesgapError: a task that is none, or no points.
     """

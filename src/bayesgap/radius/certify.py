@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from bayesgap.attacks.boundary import nearest_crossing
+from bayesgap.attacks.boundary import nearest_crossing, norms
 from bayesgap.classifiers.module import decisions
 from bayesgap.errors import BayesgapError
 from bayesgap.progress import progress
@@ -27,6 +27,7 @@ from bayesgap.tasks.task import Task, check_task
 CHUNK = 128  # points at a time
 RESERVE = 1e-9  # share by which a radius is reported smaller than proven, for other machines
 STEEPER = (1.0, 1 + 1e-7, 1 + 1e-5, 1 + 1e-3, 1 + 1e-2)  # factors of μ that are tried
+MUCH_STEEPER = (1.1, 2.0, 1e2, 1e4, 1e6, 1e8, 1e10)  # and for claims that are still not proven
 LAGGING = 1.01  # upper/lower above which another factor is tried
 OPEN = 1 + 1e-4  # upper/lower above which the upper bound is walked nearer
 WALK_STEPS = 40
@@ -163,7 +164,8 @@ def _prove(
     """What the multipliers found prove, and the claims with the log-weights that go with it.
 
     Where H is all but singular at the multipliers, its definiteness is no longer certain. There a
-    larger μ proves something, though less than the multipliers are worth.
+    larger μ proves something, though less than the multipliers are worth; of targets that can never
+    win, a much larger one does.
     """
     steepness = 1 / found.pairs.multipliers.sum(dim=1)
     provable = (steepness >= LEAST) & (steepness <= MOST)
@@ -179,14 +181,21 @@ def _prove(
     )
     flat, labels = x.flatten(1).numpy(), y.numpy()
     radii, distance = np.zeros(len(x)), found.moves.norm(dim=1).numpy()
-    for factor in STEEPER:
+    for factor in (*STEEPER, *MUCH_STEEPER):
         rows = np.nonzero(radii * LAGGING < distance)[0] if factor > 1 else np.arange(len(x))
         if not len(rows):
             break
-        tried = claims._replace(steepness=factor * claims.steepness)
+        tried = claims._replace(steepness=factor * steepness)
+        if factor in MUCH_STEEPER:  # only for those that are not proven with what was best so far
+            claimed, _ = claims.of_points(len(x))
+            proven = torch.ones(len(steepness), dtype=torch.bool)
+            heights = prover.heights(flat[rows], labels[rows], [claimed[i] for i in rows])
+            for i, height in zip(rows.tolist(), heights, strict=True):
+                proven[claims.point == i] = torch.from_numpy(np.isfinite(height))
+            tried = tried._replace(steepness=torch.where(proven, claims.steepness, tried.steepness))
         claimed, _ = tried.of_points(len(x))
         reached, log_weights = prover.radii(flat[rows], labels[rows], [claimed[i] for i in rows])
-        for i, radius, weights in zip(rows, reached, log_weights, strict=True):
+        for i, radius, weights in zip(rows.tolist(), reached, log_weights, strict=True):
             if radius > radii[i] or factor == 1:
                 mine = claims.point == i
                 radii[i] = radius
@@ -211,10 +220,7 @@ def _nearest(
         images = nearest_crossing(inside, x, y, starts, WALK_STEPS).clamp(*box)
         lost = _same(images, x)
         if lost.any():
-            means = classifier.marginal.means.reshape(-1, 1, *x.shape[1:])
-            starts = (mean.expand_as(x[lost]) for mean in means)
-            walked = nearest_crossing(inside, x[lost], y[lost], starts, WALK_STEPS)
-            images[lost] = walked.clamp(*box)
+            images[lost] = _from_means(inside, classifier, x[lost], y[lost]).clamp(*box)
         return images
     images = x + found
     apart = moves.norm(dim=1) > OPEN * radii
@@ -224,7 +230,24 @@ def _nearest(
         # Where rounding hides that a start is decided otherwise, it comes back as x.
         nowhere = _same(walked, x[apart])[:, None, None, None]
         images[apart] = torch.where(nowhere, images[apart], walked)
+    loose = norms(images - x) > LAGGING * radii
+    if loose.any():
+        walked = _from_means(classifier, classifier, x[loose], y[loose])
+        nearer = norms(walked - x[loose]) < norms(images[loose] - x[loose])
+        nearer &= ~_same(walked, x[loose])
+        images[loose] = torch.where(nearer[:, None, None, None], walked, images[loose])
     return images
+
+
+def _from_means(
+    decider: nn.Module,
+    classifier: BayesClassifier,
+    x: Float[Tensor, "n C H W"],
+    y: Int[Tensor, " n"],
+) -> Float[Tensor, "n C H W"]:
+    """The nearest ends of walks from the means of all components; x where none ends anywhere."""
+    means = classifier.marginal.means.reshape(-1, 1, *x.shape[1:])
+    return nearest_crossing(decider, x, y, (mean.expand_as(x) for mean in means), WALK_STEPS)
 
 
 def _same(images: Float[Tensor, "n C H W"], x: Float[Tensor, "n C H W"]) -> Bool[Tensor, " n"]:

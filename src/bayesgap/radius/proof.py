@@ -236,6 +236,15 @@ class Prover:
             weights.append(statement.log_weights(radii[i])[statement.targets])
         return radii, weights
 
+    def heights(
+        self,
+        x: Float[np.ndarray, "n d"],
+        y: Int[np.ndarray, " n"],
+        claims: Sequence[Sequence[Claim]],
+    ) -> list[Vector]:
+        """C of each point's claims; infinite where it cannot be proven. Arguments as of `radii`."""
+        return [statement.heights for statement in self._statements(x, y, claims)]
+
     def confirm(
         self,
         x: Float[np.ndarray, "n d"],

@@ -248,6 +248,36 @@ def test_points_so_near_the_boundary_that_rounding_swallows_the_move(d, distance
     assert bracket.lower[0] <= distance <= bracket.upper[0] <= 1.1 * distance + 1e-12
 
 
+def test_a_target_that_can_never_win_spoils_no_bound():
+    """Its multipliers grow until H is singular within rounding; a far larger μ proves it away."""
+    own = gaussians(
+        [0.021, 0.857, 0.122],
+        [[-0.334, -1.334], [1.299, 1.356], [0.964, 0.116]],
+        [
+            [[0.022, 0.066], [0.115, 0.288]],
+            [[0.163, -0.38], [-0.574, -0.497]],
+            [[0.087, -0.343], [-0.316, -0.222]],
+        ],
+        np.repeat([[0.0033], [0.0059], [0.0118]], 2, axis=1),
+    )
+    other = gaussians(
+        [0.002, 0.171, 0.363, 0.384, 0.08],
+        [[1.303, 1.153], [-0.64, 1.016], [-0.611, 2.739], [-0.292, -0.323], [1.453, 0.951]],
+        [
+            [[0.005, 0.002], [-0.002, -0.002]],
+            [[-0.005, 0.004], [-0.011, 0.003]],
+            [[0.031, -0.017], [0.019, -0.003]],
+            [[0.003, -0.003], [-0.002, -0.029]],
+            [[-0.032, 0.017], [0.019, -0.012]],
+        ],
+        np.repeat([[0.0049], [0.0173], [0.0048], [0.0109], [0.0173]], 2, axis=1),
+    )
+    task = task_of(other, own, priors=[0.052, 0.948])
+    bracket = certify(task, images([[1.619, 1.105]]), labels(1), rule="max-component")
+    assert_bracket(bracket)
+    assert bracket.upper[0] <= 1.001 * bracket.lower[0]
+
+
 def test_nearly_equal_components():
     """Means and factors that differ by 1e-9 change no radius by more than about that."""
     task = random_task(3, components=2)

@@ -230,10 +230,11 @@ def _nearest(
         # Where rounding hides that a start is decided otherwise, it comes back as x.
         nowhere = _same(walked, x[apart])[:, None, None, None]
         images[apart] = torch.where(nowhere, images[apart], walked)
-    loose = norms(images - x) > LAGGING * radii
+    loose = _same(images, x) | (norms(images - x) > LAGGING * radii)
     if loose.any():
         walked = _from_means(classifier, classifier, x[loose], y[loose])
-        nearer = norms(walked - x[loose]) < norms(images[loose] - x[loose])
+        nearer = _same(images[loose], x[loose])
+        nearer |= norms(walked - x[loose]) < norms(images[loose] - x[loose])
         nearer &= ~_same(walked, x[loose])
         images[loose] = torch.where(nearer[:, None, None, None], walked, images[loose])
     return images

@@ -28,7 +28,7 @@ CHUNK = 128  # points at a time
 RESERVE = 1e-9  # share by which a radius is reported smaller than proven, for other machines
 STEEPER = (1.0, 1 + 1e-7, 1 + 1e-5, 1 + 1e-3, 1 + 1e-2)  # factors of μ that are tried
 MUCH_STEEPER = (1.1, 2.0, 1e2, 1e4, 1e6, 1e8, 1e10)  # and for claims that are still not proven
-LAGGING = 1.01  # upper/lower above which another factor is tried
+LAGGING = 1.01  # upper/lower above which another factor is tried, and walks from all means
 OPEN = 1 + 1e-4  # upper/lower above which the upper bound is walked nearer
 WALK_STEPS = 40
 NUDGES = (1 + 1e-9, 1 + 1e-6)  # of the nearest point found, so that it lies on the far side
@@ -192,6 +192,9 @@ def _prove(
             heights = prover.heights(flat[rows], labels[rows], [claimed[i] for i in rows])
             for i, height in zip(rows.tolist(), heights, strict=True):
                 proven[claims.point == i] = torch.from_numpy(np.isfinite(height))
+            rows = claims.point[~proven].unique().numpy()
+            if not len(rows):
+                break
             tried = tried._replace(steepness=torch.where(proven, claims.steepness, tried.steepness))
         claimed, _ = tried.of_points(len(x))
         reached, log_weights = prover.radii(flat[rows], labels[rows], [claimed[i] for i in rows])
@@ -252,6 +255,7 @@ def _from_means(
 
 
 def _same(images: Float[Tensor, "n C H W"], x: Float[Tensor, "n C H W"]) -> Bool[Tensor, " n"]:
+    """Which images are x itself."""
     return (images == x).flatten(1).all(dim=1)
 
 

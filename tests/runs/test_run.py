@@ -165,3 +165,15 @@ def _soon(condition, seconds=60):
     while not (value := condition()) and time.monotonic() < end:
         time.sleep(0.1)
     return value
+
+
+def test_places_reach_the_function_but_are_no_part_of_what_a_stage_is(tmp_path, store):
+    here, there = (str(tmp_path / name) for name in ("here", "there"))
+    first, second = (
+        Stage("draw", stages.draw, {"n": 3}, places={"log": path}) for path in (here, there)
+    )
+    run([first], store, Resources())
+    run([second], store, Resources())
+    assert first.identity == second.identity
+    assert Path(here).exists()
+    assert not Path(there).exists()

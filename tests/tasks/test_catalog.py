@@ -7,7 +7,15 @@ import torch
 
 from bayesgap.errors import BayesgapError
 from bayesgap.tasks import catalog
-from bayesgap.tasks.catalog import CATALOGUE, RELEASED, load_task, read_catalogue, task_names
+from bayesgap.tasks.catalog import (
+    CATALOGUE,
+    RELEASED,
+    known_tasks,
+    load_task,
+    own_folder,
+    read_catalogue,
+    task_names,
+)
 from strategies import random_task
 
 BASES = ("mnist-0-6", "mnist-2-7", "mnist-4-5")
@@ -155,9 +163,8 @@ def two_versions(tmp_path, monkeypatch):
         checksum = hashlib.sha256(path.read_bytes()).hexdigest()
         releases.append({"version": version, "file": path.name, "sha256": checksum})
     (tmp_path / CATALOGUE).write_text(json.dumps({"toy": releases}))
-    known = read_catalogue(tmp_path)
     monkeypatch.setattr(catalog, "RELEASED", tmp_path)
-    monkeypatch.setattr(catalog, "read_catalogue", lambda: known)
+    return tmp_path
 
 
 @pytest.mark.usefixtures("two_versions")
@@ -172,6 +179,56 @@ def test_the_newest_version_is_the_default_and_older_ones_stay():
 
 def test_a_folder_without_a_catalogue_has_no_releases(tmp_path):
     assert read_catalogue(tmp_path) == {}
+
+
+# A user's own folder.
+
+
+@pytest.fixture
+def own(tmp_path):
+    path = tmp_path / "faces.v1.safetensors"
+    random_task(4, name="faces/fitted").save(path)
+    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+    entry = {"version": 1, "file": path.name, "sha256": checksum}
+    (tmp_path / CATALOGUE).write_text(json.dumps({"faces": [entry], "mnist-0-6": [entry]}))
+    return tmp_path
+
+
+def test_a_users_own_tasks_are_loaded_by_name_from_a_folder(own, monkeypatch):
+    assert load_task("faces/symmetric", folder=own).name == "faces/symmetric"
+    with pytest.raises(BayesgapError, match="There is no task 'faces/symmetric'"):
+        load_task("faces/symmetric", folder=own / "none")
+    monkeypatch.setenv("BAYESGAP_TASKS", str(own))
+    assert load_task("faces/fitted").name == "faces/fitted"
+    assert "faces/asymmetric" in task_names()
+
+
+def test_a_released_name_means_the_released_task(own):
+    assert known_tasks(own)["mnist-0-6"][-1].released
+    assert not known_tasks(own)["faces"][-1].released
+
+
+def test_without_its_variable_the_folder_is_among_the_users_data(monkeypatch):
+    monkeypatch.delenv("BAYESGAP_TASKS", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    assert str(own_folder()) == "/data/bayesgap/tasks"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{",
+        '{"a": [{}]}',
+        '{"a": [{"version": 1, "file": "../b.safetensors", "sha256": "0"}]}',
+        '{"a": [{"version": "1", "file": "b.safetensors", "sha256": "0"}]}',
+    ],
+)
+def test_a_damaged_catalogue_is_refused_by_name(tmp_path, text):
+    (tmp_path / CATALOGUE).write_text(text)
+    with pytest.raises(BayesgapError, match="is no catalogue of tasks") as caught:
+        load_task("mnist-0-6/symmetric", folder=tmp_path)
+    assert str(tmp_path) in str(caught.value)
 
 
 def test_a_path_is_loaded_as_a_task(tmp_path):

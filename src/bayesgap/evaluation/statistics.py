@@ -1,4 +1,9 @@
-"""Intervals: bootstrap for means over seeds and points, Clopper and Pearson for shares."""
+"""Intervals: bootstrap for means over seeds and points, Clopper and Pearson for shares.
+
+A bootstrap over a handful of trainings is too narrow: it never draws one worse than the worst it
+has seen. Where several trainings are averaged, the interval is therefore at least Student's over
+the trainings.
+"""
 
 from collections.abc import Sequence
 from functools import cache
@@ -16,10 +21,11 @@ TAILS = (0.025, 0.975)  # of a 95 % interval
 def mean_with_interval(
     values: Float[Tensor, "seeds points"], *, seed: int = 0
 ) -> tuple[float | None, float | None, float | None]:
-    """The mean of all values that are there, and its 95 % interval by a two-level bootstrap.
+    """The mean of all values that are there, and its 95 % interval over seeds and points.
 
-    Each replicate draws training seeds and, independently, points, with replacement: the same
-    points were attacked under every seed, so the two levels are crossed.
+    The wider of two: a two-level bootstrap, each of whose replicates draws training seeds and,
+    independently, points, with replacement (the same points were attacked under every seed, so
+    the two levels are crossed), and Student's over the means of the seeds.
 
     Args:
         values: One for each seed and point; NaN where there is none.
@@ -37,7 +43,9 @@ def mean_with_interval(
     with np.errstate(invalid="ignore"):
         means = ((rows @ filled) * columns).sum(axis=1) / ((rows @ there) * columns).sum(axis=1)
     low, high = np.quantile(means[np.isfinite(means)], TAILS)
-    return float(filled.sum() / there.sum()), float(low), float(high)
+    with np.errstate(invalid="ignore"):
+        by_seed = filled.sum(axis=1) / there.sum(axis=1)
+    return float(filled.sum() / there.sum()), *_widened(low, high, by_seed)
 
 
 def ratio_with_interval(
@@ -50,7 +58,8 @@ def ratio_with_interval(
 
     Each seed of the one is paired with each of the other, and a point counts for a pair only
     where both have a value, so that the two means are over the same points. Each replicate
-    draws the points once for both, and the seeds of either side separately.
+    draws the points once for both, and the seeds of either side separately. The interval is no
+    narrower than Student's over the ratios of either side's seeds.
     """
     sides = []
     for table in (numerator.double().numpy(), denominator.double().numpy()):
@@ -72,7 +81,18 @@ def ratio_with_interval(
         _draws(len(top), seed, 1), _draws(len(bottom), seed, 2), _draws(top.shape[1], seed, 0)
     )
     low, high = np.quantile(replicates[np.isfinite(replicates)], TAILS)
-    return ratio, float(low), float(high)
+    low, high = _widened(low, high, ratios(np.eye(len(top)), once[1], once[2]))
+    low, high = _widened(low, high, ratios(once[0], np.eye(len(bottom)), once[2]))
+    return ratio, low, high
+
+
+def _widened(low: float, high: float, by_seed: np.ndarray) -> tuple[float, float]:
+    """An interval that holds Student's 95 % interval over what each training gave."""
+    known = by_seed[np.isfinite(by_seed)]
+    if len(known) > 1:
+        reach = student.ppf(TAILS[1], len(known) - 1) * known.std(ddof=1) / len(known) ** 0.5
+        low, high = min(low, known.mean() - reach), max(high, known.mean() + reach)
+    return float(low), float(high)
 
 
 @cache
@@ -96,12 +116,8 @@ def share_with_interval(successes: Sequence[int], trials: int) -> tuple[float, f
     """
     pooled = sum(successes), trials * len(successes)
     low, high = binomial_interval(*pooled)
-    shares = np.array(successes) / trials
-    if len(shares) > 1:
-        spread = shares.std(ddof=1) / len(shares) ** 0.5
-        reach = float(student.ppf(TAILS[1], len(shares) - 1) * spread)
-        low, high = min(low, shares.mean() - reach), max(high, shares.mean() + reach)
-    return pooled[0] / pooled[1], max(0.0, float(low)), min(1.0, float(high))
+    low, high = _widened(low, high, np.array(successes) / trials)
+    return pooled[0] / pooled[1], max(0.0, low), min(1.0, high)
 
 
 def binomial_interval(successes: int, trials: int) -> tuple[float, float]:

@@ -22,7 +22,7 @@ from bayesgap.errors import BayesgapError
 from bayesgap.progress import progress
 from bayesgap.radius.proof import Claim, Prover
 from bayesgap.tasks.bayes import Rule
-from bayesgap.tasks.catalog import load_task, task_names
+from bayesgap.tasks.catalog import RELEASED, load_task, task_names
 from bayesgap.tasks.task import Task
 
 KIND = "certificate"
@@ -197,7 +197,7 @@ def verify(path: str | Path) -> Verification:
 
 def _released(task: Task) -> bool:
     """Whether these are the numbers of the released task of that name."""
-    if task.name not in task_names():  # which may be the path of a stranger's file
+    if task.name not in task_names(RELEASED):  # which may be the path of a stranger's file
         return False
     tensors, _ = load_task(task.name).to_tensors()
     given, _ = task.to_tensors()

@@ -111,7 +111,7 @@ def execute(stage: Stage, url: str, threads: int, quiet: bool, upstream: list[No
         torch.set_num_threads(threads)
         try:
             with threadpool_limits(threads), silent() if quiet else contextlib.nullcontext():
-                result = stage.function(**inputs, **stage.settings, seed=stage.seed)
+                result = stage.function(**inputs, **stage.settings, **stage.places, seed=stage.seed)
         finally:
             torch.set_num_threads(before)
         seconds = time.perf_counter() - start

@@ -36,6 +36,8 @@ class Stage:
         settings: Anything that JSON can hold.
         inputs: The stages whose results it needs.
         label: What progress and the report call it.
+        places: Paths that the function is called with too. They are no part of what the stage
+            is: what must be found there stands among the settings as a checksum.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Stage:
     settings: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, "Stage"] = field(default_factory=dict)
     label: str = ""
+    places: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def identity(self) -> str:

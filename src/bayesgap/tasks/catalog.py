@@ -1,10 +1,13 @@
-"""Tasks by name: densities that were fitted once and travel with the package.
+"""Tasks by name: densities that were fitted once, in the package or in a user's own folder.
 
 Everyone who loads "mnist-0-6/symmetric" measures the same task. A released file is found by its
-checksum in the catalogue and never replaced; a new fit gets a new version.
+checksum in the catalogue and never replaced; a new fit gets a new version. A user's own folder
+has a catalogue of the same form: there lie fits to data that may not be handed on.
 """
 
 import json
+import os
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,24 +26,110 @@ VARIANTS = {
 }
 
 
+@dataclass(frozen=True)
+class Known:
+    """One version of a fitted task in a folder of tasks.
+
+    Attributes:
+        name: Without a variant, for example "mnist-0-6".
+        version: Of the fit.
+        sha256: Of the file, in hexadecimal.
+        path: Of the file.
+        entry: What the catalogue says: settings and facts.
+    """
+
+    name: str
+    version: int
+    sha256: str
+    path: Path
+    entry: dict[str, Any]
+
+    @property
+    def released(self) -> bool:
+        """Whether it travels with the package."""
+        return self.path.parent == RELEASED
+
+    def load(self) -> Task:
+        """The task as it was fitted.
+
+        Raises:
+            BayesgapError: the file is not the one that was catalogued.
+        """
+        if not self.path.is_file() or files.sha256(self.path) != self.sha256:
+            remedy = "install bayesgap again" if self.released else "fit it again"
+            raise BayesgapError(
+                f"{self.path} is missing or not the file that was released as {self.name} "
+                f"version {self.version}: {remedy}."
+            )
+        return Task.load(self.path)
+
+
+def own_folder() -> Path:
+    """The user's folder of tasks: $BAYESGAP_TASKS, or bayesgap/tasks among the user's data."""
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(os.environ.get("BAYESGAP_TASKS") or Path(data) / "bayesgap" / "tasks")
+
+
 def read_catalogue(folder: Path = RELEASED) -> dict[str, list[dict[str, Any]]]:
-    """The releases of each task, oldest first: version, file, sha256, settings and facts."""
+    """The releases of each task, oldest first: version, file, sha256, settings and facts.
+
+    Raises:
+        BayesgapError: the folder has a catalogue that is none.
+    """
     path = folder / CATALOGUE
-    return json.loads(path.read_text()) if path.exists() else {}
+    if not path.exists():
+        return {}
+    try:
+        catalogue = json.loads(path.read_text("utf-8"))
+        for releases in catalogue.values():
+            for entry in releases:
+                if not isinstance(entry["version"], int) or not isinstance(entry["sha256"], str):
+                    raise ValueError(f"{entry['file']!r} has no version or checksum")
+                # A name, so that a stranger's catalogue leads to no other folder.
+                if Path(entry["file"]).name != entry["file"]:
+                    raise ValueError(f"{entry['file']!r} is not in its folder")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise BayesgapError(f"{path} is no catalogue of tasks: {error}.") from error
+    return catalogue
 
 
-def task_names() -> list[str]:
+def known_tasks(folder: Path | None = None) -> dict[str, list[Known]]:
+    """The versions of every task that can be loaded by name, oldest first.
+
+    Args:
+        folder: Of the user's own tasks; `own_folder()` by default. A name that is released means
+            the released task.
+
+    Raises:
+        BayesgapError: a folder whose catalogue is damaged.
+    """
+    folders = [own_folder() if folder is None else folder, RELEASED]
+    return {
+        name: [
+            Known(name, entry["version"], entry["sha256"], place / entry["file"], entry)
+            for entry in releases
+        ]
+        for place in folders
+        for name, releases in read_catalogue(place).items()
+    }
+
+
+def task_names(folder: Path | None = None) -> list[str]:
     """Every name that `load_task` knows."""
-    return [f"{base}/{variant}" for base in read_catalogue() for variant in VARIANTS]
+    return [f"{base}/{variant}" for base in known_tasks(folder) for variant in VARIANTS]
 
 
-def load_task(name: str | Path, *, version: int | None = None) -> Task:
-    """A released task by name, or anyone's task file by path.
+def load_task(
+    name: str | Path, *, version: int | None = None, folder: str | Path | None = None
+) -> Task:
+    """A task by name, released or of the user's own folder, or anyone's task file by path.
 
     Args:
         name: "mnist-0-6/symmetric", "…/asymmetric" or "…/fitted" (the densities as fitted), or
             the path of a .safetensors file.
-        version: Of a released task; by default the newest.
+        version: Of a task by name; by default the newest.
+        folder: Of the user's own tasks; $BAYESGAP_TASKS or bayesgap/tasks among the user's data
+            by default.
 
     Raises:
         BayesgapError: no such name, version or file, or the file is damaged.
@@ -48,22 +137,16 @@ def load_task(name: str | Path, *, version: int | None = None) -> Task:
     if str(name).endswith(".safetensors"):
         return Task.load(name)
     base, _, variant = str(name).partition("/")
-    releases = read_catalogue().get(base)
-    if releases is None or variant not in VARIANTS:
+    known = known_tasks(None if folder is None else Path(folder))
+    if base not in known or variant not in VARIANTS:
+        names = (f"{base}/{variant}" for base in known for variant in VARIANTS)
         raise BayesgapError(
-            f"There is no task {str(name)!r}. Known are {', '.join(task_names())}, "
+            f"There is no task {str(name)!r}. Known are {', '.join(names)}, "
             "and paths that end in .safetensors."
         )
-    chosen = [r for r in releases if version in (None, r["version"])]
+    chosen = [one for one in known[base] if version in (None, one.version)]
     if not chosen:
         raise BayesgapError(
-            f"{base} has no version {version}; there are {[r['version'] for r in releases]}."
+            f"{base} has no version {version}; there are {[one.version for one in known[base]]}."
         )
-    release = chosen[-1]
-    path = RELEASED / release["file"]
-    if not path.is_file() or files.sha256(path) != release["sha256"]:
-        raise BayesgapError(
-            f"{path} is missing or not the file that was released as {base} version "
-            f"{release['version']}: install bayesgap again."
-        )
-    return VARIANTS[variant](Task.load(path))
+    return VARIANTS[variant](chosen[-1].load())

@@ -12,8 +12,8 @@ from toys import generator, normal, two_blobs
 SHAPE = (1, 8, 8)
 
 
-def cnn(classes):
-    network = AllConvolutional(SHAPE, classes, 3, generator=generator(classes))
+def cnn(classes, scales=None):
+    network = AllConvolutional(SHAPE, classes, 3, generator=generator(classes), scales=scales)
     for layer in network.layers:
         if isinstance(layer, nn.Conv2d):
             layer.bias.data.uniform_(-1, 1, generator=generator(1))
@@ -43,6 +43,31 @@ def test_a_stored_classifier_gives_the_same_logits_to_the_last_bit(make, classes
     logits = again(images(classifier))
     assert logits.shape == (6, classes)
     assert torch.equal(logits, classifier(images(classifier)))
+
+
+@pytest.mark.parametrize("scales", [0, 2, 3])
+def test_a_network_keeps_its_scales(scales):
+    network = cnn(2, scales)
+    again = from_tensors(*to_tensors(network))
+    assert again.scales == scales
+    assert torch.equal(again(images(network)), network(images(network)))
+
+
+def test_a_network_stored_before_scales_could_be_chosen_has_the_papers():
+    network = cnn(2)
+    tensors, metadata = to_tensors(network)
+    del metadata["scales"]
+    assert metadata.keys() == {"kind", "image_shape", "classes", "width"}
+    again = from_tensors(tensors, metadata)
+    assert again.scales == network.scales == 1
+    assert torch.equal(again(images(network)), network(images(network)))
+
+
+@pytest.mark.parametrize("scales", [2, 4, -1, "2"])
+def test_a_stored_network_of_other_scales_is_refused(scales):
+    tensors, metadata = to_tensors(cnn(2))
+    with pytest.raises(BayesgapError, match="damaged"):
+        from_tensors(tensors, {**metadata, "scales": scales})
 
 
 @pytest.mark.parametrize("classes", [2, 3])

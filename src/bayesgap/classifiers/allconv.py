@@ -1,9 +1,10 @@
 """The paper's CNN: all-convolutional, after the reference network of CleverHans (appendix B.3)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -18,13 +19,19 @@ SLOPE = 0.2  # of every leaky ReLU
 class AllConvolutional(nn.Module):
     """Two 3×3 convolutions and a 2×2 average pooling a scale; a last convolution to the classes.
 
-    Scale s has f·2^s and f·2^(s+1) filters, for s in 0 … round(log2(height)) − 3. Every
-    convolution, the last too, is followed by a leaky ReLU and starts from He's initialisation;
-    logits are averaged over space. float32.
+    Scale s has f·2^s and f·2^(s+1) filters, for s in 0 … round(log2(height)) − 3 unless told
+    otherwise. Every convolution, the last too, is followed by a leaky ReLU and starts from He's
+    initialisation; logits are averaged over space. float32.
     """
 
     def __init__(
-        self, image_shape: Sequence[int], classes: int, width: int, *, generator: torch.Generator
+        self,
+        image_shape: Sequence[int],
+        classes: int,
+        width: int,
+        *,
+        generator: torch.Generator,
+        scales: int | None = None,
     ):
         """Build it with random weights.
 
@@ -33,12 +40,21 @@ class AllConvolutional(nn.Module):
             classes: How many logits.
             width: f, the filters of the first convolution.
             generator: The source of the initial weights.
+            scales: How many, which is half of the convolutions before the last one; by default
+                the paper's round(log2(height)) − 2. With 4 they are the 8 convolutions of
+                appendix D.1, of which the last has 16 · f filters.
+
+        Raises:
+            BayesgapError: no filters, or scales that are no number or that pool the image away.
         """
         super().__init__()
+        if width < 1:
+            raise BayesgapError(f"A CNN needs a width of 1 or more; got {width}.")
         self.image_shape, self.classes, self.width = tuple(image_shape), classes, width
-        channels, height, _ = image_shape
+        self.scales = _checked(scales, self.image_shape)
+        channels = image_shape[0]
         layers: list[nn.Module] = []
-        for scale in range(round(math.log2(height)) - 2):
+        for scale in range(self.scales):
             layers += _convolution(channels, width << scale, generator)
             layers += _convolution(width << scale, width << (scale + 1), generator)
             layers.append(nn.AvgPool2d(2))
@@ -51,6 +67,21 @@ class AllConvolutional(nn.Module):
     def forward(self, x: Float[Tensor, "n C H W"]) -> Float[Tensor, "n classes"]:
         """Logits."""
         return self.layers(x).mean(dim=(2, 3))
+
+
+def _checked(scales: int | None, image_shape: tuple[int, ...]) -> int:
+    """The scales, or as many as the paper's network has on such images."""
+    _, height, width = image_shape
+    if scales is None:
+        scales = max(0, round(math.log2(height)) - 2)
+    if scales < 0:
+        raise BayesgapError(f"A CNN needs 0 scales or more; got {scales}.")
+    if min(height, width) >> scales < 1:
+        raise BayesgapError(
+            f"{scales} scales halve images of {height}×{width} pixels until nothing is left; "
+            f"they have room for {min(height, width).bit_length() - 1}."
+        )
+    return scales
 
 
 def _convolution(inputs: int, outputs: int, generator: torch.Generator) -> list[nn.Module]:
@@ -69,6 +100,16 @@ class Training:
     learning_rate: float = 3e-3
 
 
+# From a network, images and labels: what is minimised, and whatever else is to be reported; each
+# a mean over the images.
+Loss = Callable[[AllConvolutional, Tensor, Tensor], tuple[Tensor, ...]]
+
+
+def cross_entropy(network: AllConvolutional, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    """−log of the probability of the label, in nats: the plain `Loss`."""
+    return (nn.functional.cross_entropy(network(x), y),)
+
+
 def train_allconv(
     x: Float[Tensor, "n C H W"],
     y: Int[Tensor, " n"],
@@ -77,6 +118,7 @@ def train_allconv(
     classes: int,
     seed: int,
     training: Training | None = None,
+    scales: int | None = None,
 ) -> tuple[AllConvolutional, list[float]]:
     """Train a CNN on images and labels.
 
@@ -87,31 +129,79 @@ def train_allconv(
         classes: How many.
         seed: Of the initial weights and the order of images.
         training: Epochs, batch size and learning rate.
+        scales: How many scales the network has; by default as many as the paper's.
 
     Returns:
         The network, and the mean training loss of each epoch in nats.
 
     Raises:
-        BayesgapError: no images, labels that are no classes, or no filters.
+        BayesgapError: no images, labels that are no classes, no filters, or too many scales.
+    """
+    network, history = train_on(
+        cross_entropy,
+        x,
+        y,
+        width=width,
+        classes=classes,
+        seed=seed,
+        training=training or Training(),
+        scales=scales,
+        name="a CNN",
+    )
+    return network, [loss for (loss,) in history]
+
+
+def train_on(
+    loss: Loss,
+    x: Float[Tensor, "n C H W"],
+    y: Int[Tensor, " n"],
+    *,
+    width: int,
+    classes: int,
+    seed: int,
+    training: Training,
+    scales: int | None,
+    name: str,
+) -> tuple[AllConvolutional, list[tuple[float, ...]]]:
+    """Train a CNN by any loss; the arguments and errors are those of `train_allconv`.
+
+    Returns:
+        The network, and for each epoch the mean over images of all that the loss reports, each
+        batch's as it was before its step.
     """
     check_labels(y, classes)
-    if width < 1:
-        raise BayesgapError(f"A CNN needs a width of 1 or more; got {width}.")
-    training = training or Training()
     generator = torch.Generator().manual_seed(seed)
-    network = AllConvolutional(x.shape[1:], classes, width, generator=generator)
+    network = AllConvolutional(x.shape[1:], classes, width, generator=generator, scales=scales)
     optimiser = torch.optim.Adam(network.parameters(), lr=training.learning_rate)
     images = x.float()
-    losses = []
-    with progress(f"training a CNN of width {width}", training.epochs) as advance:
+    history = []
+    with progress(f"training {name} of width {width}", training.epochs) as advance:
         for _ in range(training.epochs):
-            total = 0.0
+            totals: list[float] = []
             for rows in torch.randperm(len(images), generator=generator).split(training.batch):
-                loss = nn.functional.cross_entropy(network(images[rows]), y[rows])
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                total += loss.item() * len(rows)
-            losses.append(total / len(images))
-            advance(note=f"loss {losses[-1]:.4f}")
-    return network.eval().requires_grad_(False), losses
+                parts = step(network, optimiser, loss, images[rows], y[rows])
+                sums = [part * len(rows) for part in parts]
+                totals = [a + b for a, b in zip(totals or [0.0] * len(sums), sums, strict=True)]
+            history.append(tuple(total / len(images) for total in totals))
+            advance(note=f"loss {history[-1][0]:.4f}")
+    return network.eval().requires_grad_(False), history
+
+
+def step(
+    network: AllConvolutional, optimiser: torch.optim.Optimizer, loss: Loss, x: Tensor, y: Tensor
+) -> list[float]:
+    """One step of the optimiser on one mini-batch; what the loss reports, before the step."""
+    parts = loss(network, x, y)
+    optimiser.zero_grad()
+    parts[0].backward()
+    optimiser.step()
+    return [part.item() for part in parts]
+
+
+def derived_seed(seed: int, index: int) -> int:
+    """A seed for one of several streams of random numbers that share no number with each other.
+
+    Unlike seed + index, it is not another stream's of a neighbouring seed.
+    """
+    sequence = np.random.SeedSequence(seed % 2**64, spawn_key=(index,))
+    return int(sequence.generate_state(1, np.uint32)[0])

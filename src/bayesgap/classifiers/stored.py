@@ -20,6 +20,7 @@ def to_tensors(classifier: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]
     if isinstance(classifier, AllConvolutional):
         shape, classes, width = classifier.image_shape, classifier.classes, classifier.width
         settings = {"image_shape": list(shape), "classes": classes, "width": width}
+        settings["scales"] = classifier.scales
         return dict(classifier.state_dict()), {"kind": "cnn", **settings}
     if isinstance(classifier, LinearSVM):
         return dict(classifier.state_dict()), {"kind": "linear-svm"}
@@ -51,6 +52,7 @@ def _rebuilt(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> nn.M
             metadata["classes"],
             metadata["width"],
             generator=torch.Generator(),
+            scales=metadata.get("scales"),  # files of the first releases lack it
         )
         network.load_state_dict(dict(tensors))
         return network.eval().requires_grad_(False)

@@ -1,4 +1,3 @@
-import json
 import os
 import re
 import subprocess
@@ -29,9 +28,7 @@ def command(*arguments, **environment):
 
 def test_help_names_every_command():
     shown = RUNNER.invoke(cli.app, ["--help"]).output
-    assert all(
-        name in shown for name in ("reproduce", "certify", "verify", "exam", "tasks", "release")
-    )
+    assert all(name in shown for name in ("reproduce", "certify", "verify", "exam", "tasks", "fit"))
 
 
 def test_version():
@@ -56,8 +53,14 @@ def test_tasks_lists_every_released_task():
         (["verify", "FILE"], "FILE"),
         (["exam", "nosuch", "--task", "mnist-0-6/symmetric", "--store", "OUT"], "'nosuch'"),
         (["exam", "ddn", "--out", "FILE/out"], "FILE"),
-        (["release", "0", "0", "--out", "OUT"], "[0, 0]"),
-        (["release", "0", "17", "--out", "OUT"], "[0, 17]"),
+        (["reproduce", "fig19", "--out", "OUT"], "'fig19'"),
+        (["reproduce", "all", "--celeba", "FILE", "--out", "OUT"], "FILE"),
+        (["reproduce", "fig13", "--attribute", "Smiling", "--tasks", "OUT"], "celeba-smiling"),
+        (["reproduce", "fig13", "--attribute", "Young", "--tasks", "OUT"], "'Young'"),
+        (["fit", "mnist-0-0", "--tasks", "OUT"], "[0, 0]"),
+        (["fit", "mnist-0-17", "--tasks", "OUT"], "[0, 17]"),
+        (["fit", "celeba-male", "--tasks", "OUT"], "--celeba"),
+        (["fit", "cifar-cat", "--tasks", "OUT"], "'cifar-cat'"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, arguments, said):
@@ -89,7 +92,7 @@ def test_an_interruption_says_what_is_kept(monkeypatch, capsys):
         raise KeyboardInterrupt
 
     for command, module, name, kept in (
-        (["tasks"], "bayesgap.tasks.catalog", "read_catalogue", False),
+        (["tasks"], "bayesgap.tasks.catalog", "known_tasks", False),
         (["exam", "ddn"], "bayesgap.paper.exams", "hold_exams", True),
     ):
         monkeypatch.setattr(f"{module}.{name}", interrupted)
@@ -123,41 +126,6 @@ def test_a_refusal_is_printed_and_a_bug_is_not_hidden(monkeypatch, capsys):
 def test_the_default_store_lies_in_the_users_cache(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert cli.default_store() == str(Path("/somewhere/bayesgap/store"))
-
-
-def test_release_adds_versions_and_replaces_nothing(tmp_path, monkeypatch):
-    from bayesgap.paper import release
-
-    # The smallest fit that takes every path; the shipped settings need minutes.
-    monkeypatch.setattr(release, "COMPONENTS", 2)
-    monkeypatch.setattr(release, "LATENT", 1)
-    monkeypatch.setattr(release, "FLOORS", (1e-2, 1e-1))
-    monkeypatch.setattr(release, "TRAINING_IMAGES", 200)
-    monkeypatch.setattr(release, "VALIDATION_IMAGES", 100)
-    monkeypatch.setattr(release, "CNN_WIDTH", 1)
-    real = release.load_mnist
-
-    def few(digits, *, split):
-        x, y = real(digits, split=split)
-        return x[:300], y[:300]
-
-    monkeypatch.setattr(release, "load_mnist", few)
-    first = release.release([3, 8], tmp_path)
-    bytes_of_first = (tmp_path / first["file"]).read_bytes()
-    second = release.release([3, 8], tmp_path)
-    assert (first["version"], second["version"]) == (1, 2)
-    assert (tmp_path / first["file"]).read_bytes() == bytes_of_first
-    assert first["sha256"] == second["sha256"]  # the same data and seed give the same fit
-    catalogue = json.loads((tmp_path / "catalogue.json").read_text())
-    assert [entry["version"] for entry in catalogue["mnist-3-8"]] == [1, 2]
-    assert first["settings"]["noise_floor"] in release.FLOORS
-    for variant in ("symmetric", "asymmetric"):
-        assert set(first["facts"][variant]["accuracy_on_real_digits"]) == {
-            "bayes-optimal",
-            "cnn",
-            "linear-svm",
-            "rbf-svm",
-        }
 
 
 def test_a_certificate_is_written_and_verified_again(tmp_path):

@@ -1,8 +1,10 @@
+import dataclasses
+
 import pytest
 
 from bayesgap.evaluation.statistics import binomial_interval
 from bayesgap.paper import table1
-from bayesgap.paper.claims import NOT_DECIDED, NOT_REPRODUCED, REPRODUCED, Claim, Number
+from bayesgap.paper.claim import NOT_DECIDED, NOT_REPRODUCED, REPRODUCED, Claim, Number
 
 
 @pytest.mark.parametrize(
@@ -44,11 +46,31 @@ def test_a_claim_needs_all_its_numbers_and_fails_with_one(verdicts, whole):
     assert claim.verdict == whole
 
 
-def test_table_1_holds_the_papers_mnist_rows():
+@pytest.mark.parametrize(("trainings", "verdict"), [(None, REPRODUCED), (2, REPRODUCED)])
+def test_one_training_says_nothing_of_others(trainings, verdict):
+    number = Number("n", 2.0, 1.5, 2.5, at_least=1.0, trainings=trainings)
+    assert number.verdict == verdict
+    assert dataclasses.replace(number, trainings=1).verdict == NOT_DECIDED
+
+
+def test_table_1_holds_the_papers_fifteen_rows():
     rbf = {task: row["rbf-svm"] for task, row in table1.PAPER.items()}
-    assert rbf == {"mnist-0-6": (100, 4), "mnist-2-7": (100, 7), "mnist-4-5": (100, 8)}
-    others = [row[kind] for row in table1.PAPER.values() for kind in row if kind != "rbf-svm"]
-    assert set(others) == {(100, 0)}
+    assert len(rbf) == 15
+    mnist = {task: row for task, row in rbf.items() if task.startswith("mnist")}
+    assert mnist == {"mnist-0-6": (100, 4), "mnist-2-7": (100, 7), "mnist-4-5": (100, 8)}
+    assert {table1.PAPER[f"celeba-{name}"]["cnn"] for name in ("brown-hair", "male")} == {
+        (99, 1),
+        (100, 0),
+    }
+    for kind in ("bayes-optimal", "linear-svm"):
+        assert {row[kind] for row in table1.PAPER.values()} == {(100, 0)}
+
+
+def test_percents_of_the_table_carry_the_interval_of_their_points():
+    assert table1.with_interval(4, "mnist-0-6") == (0.04, *binomial_interval(4, 100))
+    assert table1.with_interval(22, "celeba-eyeglasses") == (0.22, *binomial_interval(11, 50))
+    # No 50 faces give an odd percent.
+    assert table1.with_interval(99, "celeba-brown-hair") == (0.99, *binomial_interval(99, 100))
 
 
 def test_table_1_puts_the_papers_attack_beside_the_best():

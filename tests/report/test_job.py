@@ -1,4 +1,4 @@
-"""The main job from the released tasks to the files it leaves, at the smallest scale."""
+"""Whole runs from the released tasks to the files they leave, at the smallest scale."""
 
 import csv
 import dataclasses
@@ -9,17 +9,16 @@ import pytest
 import torch
 
 from bayesgap.classifiers.allconv import Training
-from bayesgap.paper import experiment, main_job
+from bayesgap.paper import experiment, fig9, fig10, jobs, reproduction, scales
+from bayesgap.paper.exhibits import EXHIBITS
 from bayesgap.paper.experiment import BAYES
-from bayesgap.paper.main_job import KINDS, SCALES, VARIANTS, build, theory
-from bayesgap.paper.results import collect
-from bayesgap.report.page import FILES, write_report
-from bayesgap.runs.run import Resources, run
+from bayesgap.paper.jobs import HEADLINE_ATTACKS, KINDS, VARIANTS
+from bayesgap.report.page import FILES, Wanted, write_report
+from bayesgap.runs.run import Resources
 from bayesgap.runs.store import Store
 
 TINY = dataclasses.replace(
-    SCALES["quick"],
-    name="tiny",
+    scales.DIGITS["quick"],
     images=120,
     seeds=2,
     per_class=4,
@@ -29,28 +28,39 @@ TINY = dataclasses.replace(
     widths=(1,),
     gammas=(0.01, 0.1),
     training=Training(epochs=1),
+    robust=scales.trades(l2=1.0, linf=0.1, wide=0.3, steps=2, epochs=1),
 )
+ALONE = Resources()
+
+
+def ran_with(names, folder, out, scale="quick"):
+    """Plan, compute and report, as the command line does."""
+    plan = reproduction.plan(names, scale, seed=0, tasks=folder / "none")
+    results = reproduction.compute(plan, Store(str(folder / "store")), ALONE)
+    wanted = Wanted(plan.exhibits, plan.main)
+    return results, write_report(results, wanted, folder / out)[0]
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory):
-    """One task of the job, run twice into the same store."""
-    folder = tmp_path_factory.mktemp("job")
+def small():
+    """One task, at sizes that compute in seconds."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(main_job, "TASKS", ("mnist-0-6",))
+    patch.setattr(reproduction, "TASKS", ("mnist-0-6",))
+    patch.setitem(scales.DIGITS, "quick", TINY)
+    patch.setitem(fig9.DIGITS, "quick", fig9.Size((1_000, 2_000), ((1, 2), (2, 2)), 2, 2))
+    patch.setattr(fig10, "PAIRED_IMAGES", 100)
     for name in ("VALIDATION_IMAGES", "POOL_IMAGES", "MANY_IMAGES", "TEST_IMAGES"):
         patch.setattr(experiment, name, 100)
-    try:
-        documents = []
-        for out in ("first", "second"):
-            jobs = build(TINY, seed=0)
-            stages = [theory(seed=0), *(stage for job in jobs for stage in job.stages())]
-            finished = run(stages, Store(str(folder / "store")), Resources())
-            results = collect(jobs, finished, TINY, seed=0)
-            documents.append(write_report(results, folder / out)[0])
-        yield folder, results, documents
-    finally:
-        patch.undo()
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def ran(small, tmp_path_factory):
+    """One task of the main job, run twice into the same store."""
+    folder = tmp_path_factory.mktemp("job")
+    (results, first), (_, second) = (ran_with([], folder, out) for out in ("first", "second"))
+    return folder, results, (first, second)
 
 
 def test_the_job_leaves_its_three_files_and_nothing_else(ran):
@@ -81,7 +91,7 @@ def test_there_is_one_headline_for_each_task_variant_and_classifier(ran):
 def test_the_best_attack_is_no_worse_than_any_of_its_parts(ran):
     _, results, _ = ran
     for measured in results.measured.values():
-        for name in main_job.HEADLINE_ATTACKS[measured.headline["classifier"]]:
+        for name in HEADLINE_ATTACKS[measured.headline["classifier"]]:
             for best, part in zip(measured.best, measured.outcomes[name], strict=True):
                 assert (best.l2 <= part.l2).all()
 
@@ -134,6 +144,56 @@ def test_points_are_balanced_and_marked(ran):
 
 def test_another_seed_means_other_points(ran):
     _, results, _ = ran
-    other = build(TINY, seed=1)
-    assert other[0].points.seed != results.jobs[0].points.seed
-    assert other[0].task.identity == build(TINY, seed=2)[0].task.identity
+    setting = dataclasses.replace(results.setting, seed=1)
+    (other, *_) = jobs.main_job(setting, results.tasks)
+    assert other.points.seed != results.jobs[0].points.seed
+    assert other.data.identity == results.jobs[0].data.identity
+
+
+# Figures and tables.
+
+
+@pytest.fixture(scope="module")
+def everything(small, ran):
+    folder, _, _ = ran
+    return folder, *ran_with(["all"], folder, "all")
+
+
+def test_every_figure_and_table_has_its_section(everything):
+    folder, _, document = everything
+    page = (folder / "all" / "report.html").read_text()
+    for name, exhibit in EXHIBITS.items():
+        assert f'<h2 id="{name}">' in page
+        assert exhibit.title in page.replace("&#39;", "'")
+    assert page.count("Not made: it needs the fitted task celeba") == 4
+    assert len(document["claims"]) >= 14
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
+
+
+def test_all_holds_the_main_jobs_numbers(everything, ran):
+    _, _, document = everything
+    _, _, (main, _) = ran
+    shared = [r for r in document["results"] if r in main["results"]]
+    assert shared == main["results"]
+
+
+def test_claims_that_rest_on_one_training_are_not_decided(everything):
+    _, _, document = everything
+    numbers = [n for claim in document["claims"] for n in claim["numbers"]]
+    assert {n["verdict"] for n in numbers if n["trainings"] == 1} <= {"not decided"}
+
+
+def test_one_figure_computes_its_own_stages_alone(small, tmp_path):
+    results, document = ran_with(["fig10"], tmp_path, "out")
+    assert {job.variant for job in results.jobs} == {"symmetric", "noisy"}
+    assert {r["classifier"] for r in document["results"]} == {BAYES, "cnn"}
+    assert {stage.name for stage in results.finished.stages}.isdisjoint({"rbf-svm", "theory"})
+    claims = [claim["exhibit"] for claim in document["claims"]]
+    assert set(claims) == {"fig10"}
+
+
+def test_the_noisy_points_are_the_plain_ones_but_for_their_noise(small, tmp_path):
+    results, _ = ran_with(["fig10"], tmp_path, "out")
+    plain, noisy = (results.points["mnist-0-6", variant]["x"] for variant in ("symmetric", "noisy"))
+    spread = (noisy - plain).std().item()
+    assert spread == pytest.approx(49 * 1e-3, rel=0.05)

@@ -16,7 +16,7 @@ import warnings
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
@@ -28,6 +28,10 @@ from bayesgap.densities.fitting import (
     check_images,
     check_schedule,
     initialise,
+    is_levels,
+    pixel_means,
+    pixel_variances,
+    unit_values,
 )
 from bayesgap.densities.mfa import Whitening, score, whiten
 from bayesgap.progress import progress
@@ -70,7 +74,9 @@ def fit_em(
     rounding of `dtype`. The floor on D does not change that: each D's likelihood has one maximum.
 
     Args:
-        x: Images (n, …) in [0, 1], flattened to (n, d).
+        x: Images (n, …) in [0, 1], flattened to (n, d); or torch.uint8, levels from 0 to 255
+            that mean 255ths, which are converted a chunk at a time and may lie in a file that is
+            mapped into memory.
         components: K.
         latent: l, factors a component.
         seed: Of the k-means start and of re-seedings.
@@ -121,8 +127,8 @@ def fit_em(
                 worst = statistics.log_likelihoods.argsort()[: int(empty.sum())]
                 parameters = _with_new(
                     parameters,
-                    x[worst.to(x.device)][:, varying],
-                    x.var(dim=0, correction=0)[varying].double().cpu(),
+                    unit_values(x[worst.to(x.device)][:, varying]),
+                    pixel_variances(x, pixel_means(x))[varying.cpu()],
                     isotropic,
                     noise_floor,
                     generator,
@@ -141,12 +147,12 @@ def fit_em(
             ConvergenceWarning,
             stacklevel=2,
         )
-    parameters = _with_constant(parameters, x[0], varying, noise_floor)
+    parameters = _with_constant(parameters, unit_values(x[0]), varying, noise_floor)
     return Fit(parameters.density(), history, reseeded, dropped, converged)
 
 
 def expectation(
-    x: Float[Tensor, "n pixels"],
+    x: Float[Tensor, "n pixels"] | UInt8[Tensor, "n pixels"],
     varying: Int[Tensor, " d"],
     parameters: Parameters,
     workspace: Float[Tensor, "2 chunk d"],
@@ -170,6 +176,8 @@ def expectation(
         centred, squared = workspace[:, : len(images)]
         if dimension < images.shape[1]:
             images = images.index_select(1, varying)
+        if is_levels(images):  # without a temporary, as said of the workspace
+            images = torch.div(images.to(workspace.device), 255, out=squared)
         torch.sub(images.to(workspace), whitening.centre, out=centred)
         torch.mul(centred, centred, out=squared)
         log_prob, u = score(centred, squared, whitening)
@@ -219,7 +227,9 @@ def _without(
     return kept, Whitening(whitening.centre, *(tensor[~empty] for tensor in whitening[1:]))
 
 
-def varying_pixels(x: Float[Tensor, "n pixels"], isotropic: bool) -> Int[Tensor, " d"]:
+def varying_pixels(
+    x: Float[Tensor, "n pixels"] | UInt8[Tensor, "n pixels"], isotropic: bool
+) -> Int[Tensor, " d"]:
     """The pixels that a fit has to see: with a D of their own, those with two values or more."""
     varies = x.amax(dim=0) != x.amin(dim=0)
     if isotropic or not varies.any():

@@ -1,13 +1,19 @@
-"""What both ways of fitting share: checks of the images, the k-means start, and the result."""
+"""What both ways of fitting share: checks of the images, the k-means start, and the result.
+
+Images may be many: nothing here holds them all as floats. Those of 8-bit levels are converted a
+chunk at a time, to the same single-precision values in [0, 1] that images read from files have,
+so that a fit to levels is the fit to those floats.
+"""
 
 import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from numbers import Integral
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
@@ -20,6 +26,13 @@ QUANTISATION_VARIANCE = (1 / 255) ** 2 / 12  # of rounding a pixel in [0, 1] to 
 PROJECTED_DIMENSIONS = 50  # that k-means sees
 BASIS_IMAGES = 5_000  # from which that projection is computed
 SMALLEST_FACTOR = 0.1  # of the noise's standard deviation: EM never leaves A = 0 by itself
+CHUNK = 1024  # images that are converted to float64 at a time
+CHUNK_VALUES = 2**21  # their values at most: memory of more goes back to the system each time
+DENSE = 4e9  # multiplications, up to which a dense decomposition takes a second or so
+SMALLEST_BLOCK = 16  # vectors that are multiplied at once
+LARGEST_BASIS = 4096  # vectors that are kept
+ROUNDED = 1e-11  # residual, over the largest eigenvalue, below which only rounding may be left
+CLOSE = 1e-4  # residual, over the largest eigenvalue, of directions to start from
 
 
 @dataclass(frozen=True)
@@ -66,8 +79,44 @@ class Fit:
     converged: bool
 
 
+def is_levels(x: Tensor) -> bool:
+    """Whether images are 8-bit levels, from 0 to 255, and not floats."""
+    return x.dtype == torch.uint8
+
+
+def unit_values(x: Tensor) -> Tensor:
+    """Pixel values in [0, 1]: floats as they are, 8-bit levels as float32 in 255ths."""
+    return torch.div(x, 255, out=torch.empty_like(x, dtype=torch.float32)) if is_levels(x) else x
+
+
+def exact_chunks(x: Float[Tensor, "n d"] | UInt8[Tensor, "n d"]) -> Iterator[Tensor]:
+    """The points in float64 on the CPU, some at a time."""
+    for chunk in x.split(max(1, min(CHUNK, CHUNK_VALUES // x.shape[1]))):
+        yield unit_values(chunk).double().cpu()
+
+
+def pixel_means(x: Float[Tensor, "n d"] | UInt8[Tensor, "n d"]) -> Float[Tensor, " d"]:
+    """Each pixel's mean, in float64."""
+    total = torch.zeros(x.shape[1], dtype=torch.float64)
+    for chunk in exact_chunks(x):
+        total += chunk.sum(dim=0)
+    return total / len(x)
+
+
+def pixel_variances(
+    x: Float[Tensor, "n d"] | UInt8[Tensor, "n d"], means: Float[Tensor, " d"]
+) -> Float[Tensor, " d"]:
+    """Each pixel's mean square distance from its mean, in float64."""
+    total = torch.zeros(x.shape[1], dtype=torch.float64)
+    for chunk in exact_chunks(x):
+        total += (chunk - means).square_().sum(dim=0)
+    return total / len(x)
+
+
 def check_images(x: Tensor, components: int, latent: int, noise_floor: float) -> Tensor:
     """Flatten images (n, …) to points (n, d), refusing what no density can be fitted to.
+
+    The points keep the images' dtype; those of torch.uint8 are levels.
 
     Raises:
         BayesgapError: values that are not finite, fewer distinct images than components, or
@@ -77,10 +126,13 @@ def check_images(x: Tensor, components: int, latent: int, noise_floor: float) ->
         raise BayesgapError(f"Images must be a torch tensor; got a {type(x).__name__}.")
     if x.ndim < 2 or 0 in x.shape:
         raise BayesgapError(f"Images (n, …) are needed to fit a density; got {tuple(x.shape)}.")
-    if not torch.is_floating_point(x):
-        raise BayesgapError(f"Images must be floating-point, in [0, 1]; these are {x.dtype}.")
+    if not (torch.is_floating_point(x) or is_levels(x)):
+        raise BayesgapError(
+            "Images must be floating-point, in [0, 1], or torch.uint8, levels from 0 to 255; "
+            f"these are {x.dtype}."
+        )
     x = x.detach().reshape(len(x), -1)
-    finite = torch.isfinite(x).all(dim=1)
+    finite = torch.cat([chunk.isfinite().all(dim=1) for chunk in x.split(CHUNK)])
     if not finite.all():
         bad = (~finite).nonzero().flatten().tolist()
         raise BayesgapError(f"{len(bad)} of {len(x)} images hold NaN or infinity, first: {bad[0]}.")
@@ -98,7 +150,7 @@ def check_images(x: Tensor, components: int, latent: int, noise_floor: float) ->
         raise BayesgapError(
             f"The floor on the noise variance must be positive and finite; got {noise_floor}."
         )
-    distinct = _count_distinct(x)
+    distinct = _count_distinct(x, components)
     if distinct < components:
         raise BayesgapError(
             f"{len(x)} images ({distinct} distinct) are too few for {components} components: "
@@ -128,18 +180,18 @@ def check_schedule(
         )
 
 
-def _count_distinct(x: Float[Tensor, "n d"]) -> int:
-    """Distinct rows, by a hash of each; −0 is 0."""
+def _count_distinct(x: Tensor, enough: int) -> int:
+    """Distinct rows, by a hash of each, or some number from `enough` on; −0 is 0."""
     hashes: set[bytes] = set()
-    for chunk in x.split(1024):
-        hashes.update(
-            blake2b(row.tobytes()).digest() for row in (chunk.double().cpu() + 0.0).numpy()
-        )
+    for chunk in exact_chunks(x):
+        hashes.update(blake2b(row.tobytes()).digest() for row in (chunk + 0.0).numpy())
+        if len(hashes) >= enough:
+            break
     return len(hashes)
 
 
 def initialise(
-    x: Float[Tensor, "n d"],
+    x: Float[Tensor, "n d"] | UInt8[Tensor, "n d"],
     components: int,
     latent: int,
     *,
@@ -155,9 +207,9 @@ def initialise(
     labels = _cluster(x, components, seed=seed)
     means, factors, noise, counts = [], [], [], []
     for component in range(components):
-        members = x[labels == component].double().cpu()
+        members = x[labels == component]
         if not len(members):  # images that differ by less than rounding
-            members = x[torch.randint(len(x), (1,), generator=generator)].double().cpu()
+            members = x[torch.randint(len(x), (1,), generator=generator)]
         mean, loading, variance = _principal_factors(
             members, latent, noise_floor=noise_floor, generator=generator
         )
@@ -171,14 +223,16 @@ def initialise(
     )
 
 
-def _cluster(x: Float[Tensor, "n d"], clusters: int, *, seed: int) -> Int[Tensor, " n"]:
+def _cluster(
+    x: Float[Tensor, "n d"] | UInt8[Tensor, "n d"], clusters: int, *, seed: int
+) -> Int[Tensor, " n"]:
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(x), generator=generator)[:BASIS_IMAGES]
-    some = x[chosen.to(x.device)].double().cpu()
-    centre = some.mean(dim=0)
+    some = x[chosen.to(x.device)]
+    centre = pixel_means(some)
     directions = min(PROJECTED_DIMENSIONS, *some.shape)
-    basis = _leading_directions(some - centre, directions)[0]
-    projected = torch.cat([(c.double().cpu() - centre) @ basis.mT for c in x.split(1024)])
+    basis = _leading_directions(some, centre, directions)[0]
+    projected = torch.cat([(chunk - centre) @ basis.mT for chunk in exact_chunks(x)])
     with threadpool_limits(1), warnings.catch_warnings():
         # Images that are nearly equal can leave a cluster empty; EM starts it anew.
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -187,10 +241,16 @@ def _cluster(x: Float[Tensor, "n d"], clusters: int, *, seed: int) -> Int[Tensor
 
 
 def _leading_directions(
-    centred: Float[Tensor, "n d"], count: int
+    x: Float[Tensor, "n d"] | UInt8[Tensor, "n d"], mean: Float[Tensor, " d"], count: int
 ) -> tuple[Float[Tensor, "count d"], Float[Tensor, " count"]]:
-    """Unit principal directions and their variances, from the smaller of the two Gram matrices."""
-    n, d = centred.shape
+    """Unit principal directions and their variances, from the smaller of the two Gram matrices.
+
+    Where that would take minutes, from products with blocks of vectors.
+    """
+    n, d = x.shape
+    if n * d * min(n, d) > DENSE:
+        return principal_directions(x, mean, count, tolerance=CLOSE)[:2]
+    centred = torch.cat(list(exact_chunks(x))) - mean
     if n < d:
         values, vectors = torch.linalg.eigh(centred @ centred.mT)
         directions = vectors.mT @ centred
@@ -201,8 +261,74 @@ def _leading_directions(
     return directions, values.flip(0)[:count].clamp(min=0) / n
 
 
+def principal_directions(
+    x: Float[Tensor, "n d"] | UInt8[Tensor, "n d"],
+    mean: Float[Tensor, " d"],
+    count: int,
+    *,
+    tolerance: float = 0.0,
+) -> tuple[Float[Tensor, "count d"], Float[Tensor, " count"], float]:
+    """Leading eigenvectors and eigenvalues of the images' covariance, without forming it.
+
+    Block Lanczos with full orthogonalisation: the best approximations in the span of B, CB, C²B,
+    … for the covariance C and a block B of random vectors, of which there are more than are
+    wanted, so that close eigenvalues part. In float64, by chunks of images.
+
+    Args:
+        x: Many images of many pixels.
+        mean: Of each pixel.
+        count: How many eigenvectors.
+        tolerance: Stop when each ‖Cv − λv‖ is at most this times the largest λ; in any case when
+            rounding keeps it from falling.
+
+    Returns:
+        Unit eigenvectors, eigenvalues (descending), and the largest ‖Cv − λv‖ over the largest λ.
+    """
+    dimension = x.shape[1]
+    width = min(dimension, max(SMALLEST_BLOCK, 2 * count))
+    generator = torch.Generator().manual_seed(0)
+    block = torch.randn(dimension, width, generator=generator, dtype=torch.float64)
+    basis, products = torch.empty(2, dimension, 0, dtype=torch.float64)
+    before = math.inf
+    while True:
+        block = _orthonormal(block, basis)
+        product = _covariance_times(block, x, mean)
+        basis = torch.cat([basis, block], dim=1)
+        products = torch.cat([products, product], dim=1)
+        projected = basis.mT @ products
+        values, vectors = torch.linalg.eigh((projected + projected.mT) / 2)
+        values, vectors = values.flip(0)[:count], vectors.flip(1)[:, :count]
+        directions = basis @ vectors
+        residual = (products @ vectors - directions * values).norm(dim=0).max().item()
+        residual /= max(values[0].item(), torch.finfo(torch.float64).tiny)
+        at_rounding = residual < ROUNDED and residual > before / 2
+        room = min(dimension, LARGEST_BASIS) - basis.shape[1]
+        if residual <= tolerance or at_rounding or room <= 0:
+            return directions.mT, values, residual
+        before, block = residual, product[:, :room]
+
+
+def _orthonormal(block: Float[Tensor, "d b"], basis: Float[Tensor, "d k"]) -> Float[Tensor, "d b"]:
+    """Orthonormal vectors that span the block's part outside the basis; twice is enough."""
+    for _ in range(2):
+        block = torch.linalg.qr(block - basis @ (basis.mT @ block)).Q
+    return block
+
+
+def _covariance_times(
+    block: Float[Tensor, "d b"],
+    x: Float[Tensor, "n d"] | UInt8[Tensor, "n d"],
+    mean: Float[Tensor, " d"],
+) -> Float[Tensor, "d b"]:
+    product = torch.zeros_like(block)
+    for chunk in exact_chunks(x):
+        centred = chunk - mean
+        product.addmm_(centred.mT, centred @ block)
+    return product / len(x)
+
+
 def _principal_factors(
-    members: Float[Tensor, "m d"],
+    members: Float[Tensor, "m d"] | UInt8[Tensor, "m d"],
     latent: int,
     *,
     noise_floor: float,
@@ -213,15 +339,14 @@ def _principal_factors(
     A cluster of few or equal images spans fewer than l directions; the rest are filled with
     small random ones, since A = 0 is a fixed point of EM.
     """
-    mean = members.mean(dim=0)
-    centred = members - mean
+    mean = pixel_means(members)
+    variances = pixel_variances(members, mean)
     dimension = members.shape[1]
-    variances = centred.square().mean(dim=0)
     factors = torch.randn(dimension, latent, generator=generator, dtype=torch.float64)
     factors *= SMALLEST_FACTOR * noise_floor**0.5
     spanned = min(latent, len(members) - 1)
     if spanned > 0:
-        directions, values = _leading_directions(centred, spanned)
+        directions, values = _leading_directions(members, mean, spanned)
         rest = (variances.sum() - values.sum()).clamp(min=0) / max(1, dimension - spanned)
         factors[:, :spanned] += directions.mT * (values - rest).clamp(min=0).sqrt()
     noise = (variances - factors.square().sum(dim=1)).clamp(min=noise_floor)

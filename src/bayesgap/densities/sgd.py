@@ -8,7 +8,7 @@ import math
 import warnings
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
@@ -19,6 +19,9 @@ from bayesgap.densities.fitting import (
     check_images,
     check_schedule,
     initialise,
+    pixel_means,
+    pixel_variances,
+    unit_values,
 )
 from bayesgap.densities.mfa import score, whiten
 from bayesgap.progress import progress
@@ -45,7 +48,8 @@ def fit_sgd(
     the floor. The learning rate falls to zero along a half cosine over `max_iterations`.
 
     Args:
-        x: Images (n, …) in [0, 1], flattened to (n, d).
+        x: Images (n, …) in [0, 1], flattened to (n, d); or torch.uint8, levels from 0 to 255
+            that mean 255ths, which are converted a mini-batch at a time.
         components: K.
         latent: l, factors a component.
         seed: Of the k-means start and the order of images.
@@ -77,7 +81,7 @@ def fit_sgd(
             start.noise.log()[:, :1] if isotropic else start.noise.log(),
         )
     )
-    scale = x.double().std().item()
+    scale = _deviation(x)
     optimiser = torch.optim.Adam(
         [
             {"params": [logits, log_noise], "lr": learning_rate},
@@ -98,7 +102,7 @@ def fit_sgd(
             total = 0.0
             for rows in torch.randperm(len(x), generator=generator).split(chunk):
                 whitening = whiten(means, factors, noise())
-                centred = x[rows.to(x.device)].to(device, dtype) - whitening.centre
+                centred = unit_values(x[rows.to(x.device)]).to(device, dtype) - whitening.centre
                 log_prob, _ = score(centred, centred.square(), whitening)
                 evidence = (log_prob.mT + logits.log_softmax(dim=0)).logsumexp(dim=1)
                 total += evidence.detach().double().sum().item()
@@ -124,3 +128,10 @@ def fit_sgd(
             logits.double().softmax(dim=0), means.double(), factors.double(), noise().double()
         )
     return Fit(final.density(), history, reseeded=[], dropped=[], converged=stalled == 3)
+
+
+def _deviation(x: Float[Tensor, "n d"] | UInt8[Tensor, "n d"]) -> float:
+    """The standard deviation of all values of all images."""
+    means = pixel_means(x)
+    square = (pixel_variances(x, means) + (means - means.mean()).square()).mean().item()
+    return math.sqrt(square * x.numel() / max(1, x.numel() - 1))

@@ -121,7 +121,7 @@ def l2_table(
 
 def gap_to_optimum(
     l2: Float[Tensor, "seeds points"],
-    lower: Float[Tensor, " points"],
+    lower: Float[Tensor, " points"] | None,
     success_rate: float | None,
 ) -> dict[str, Any]:
     """How much less robust a classifier is than the optimum provably is.
@@ -132,7 +132,8 @@ def gap_to_optimum(
 
     Args:
         l2: What `l2_table` gives.
-        lower: The optimum's certified lower bounds, NaN where it decides wrongly.
+        lower: The optimum's certified lower bounds, NaN where it decides wrongly; None where the
+            optimum is not known.
         success_rate: Of the attacks; without 0.99 there is no gap.
 
     Returns:
@@ -140,6 +141,8 @@ def gap_to_optimum(
         `no_gap` with the reason.
     """
     none = {"gap": None, "gap_low": None, "gap_high": None}
+    if lower is None:
+        return {**none, "no_gap": "the optimum is not known"}
     if success_rate is None:
         return {**none, "no_gap": "the classifier decides no point correctly"}
     if success_rate < HEADLINE_SUCCESS:

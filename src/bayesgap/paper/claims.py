@@ -1,80 +1,32 @@
-"""What the paper claims, in our words, each with a rule on intervals that decides it.
+"""What the paper says of the classifiers of its tasks, each with the rule that decides it."""
 
-A claim is reproduced when every one of its numbers lies, with its whole 95 % interval, on the
-side that the claim says; not reproduced when one lies wholly on the other side; and not decided
-otherwise.
-"""
+from typing import Any
 
-import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import torch
 
+from bayesgap.classifiers.module import decisions
 from bayesgap.evaluation.measure import HEADLINE_SUCCESS, l2_table
 from bayesgap.evaluation.statistics import (
     binomial_interval,
+    mean_with_interval,
     ratio_with_interval,
     share_with_interval,
 )
-from bayesgap.paper.experiment import BAYES
-from bayesgap.paper.main_job import COST
+from bayesgap.paper.claim import UNKNOWN, Claim, Interval, Number
+from bayesgap.paper.experiment import BAYES, as_task
+from bayesgap.paper.jobs import ASYMMETRIC, SYMMETRIC, VARIANTS
 from bayesgap.paper.results import Results
+from bayesgap.paper.scales import COST, FACES
 
-REPRODUCED, NOT_REPRODUCED, NOT_DECIDED = "reproduced", "not reproduced", "not decided"
 IMPERCEPTIBLE = 1.5  # mean L2 below which the paper calls a change almost indistinguishable
 RECOVERED = 0.8  # of the optimum's mean L2: at least that recovers it, less is brittle
 ACCURATE = 0.98  # on fresh samples; the lowest of table 1's accuracies of CNNs
+RBF_ON_FACES = 0.86  # the lowest of table 1's accuracies of RBF SVMs, which is on faces
 VAST_MAJORITY = 0.9  # of the pixels
+MEANINGLESS = 0.9  # share of changes that leave the optimum's decision as it was
+EVERY_ATTACK = 0.95  # of the points; what an interval over 100 of them can show
 COMPARABLE_SUCCESS = 0.9  # of both attacks, where two are compared with each other
-Interval = tuple[float | None, float | None, float | None]
-UNKNOWN: Interval = (None, None, None)
 ALIKE = (0.8, 1.25)  # ratio of two mean L2 that the paper calls similar
-
-
-@dataclass(frozen=True)
-class Number:
-    """One of a claim's numbers with its 95 % interval, and the range that the claim says."""
-
-    label: str
-    value: float | None
-    low: float | None
-    high: float | None
-    at_least: float = -math.inf
-    at_most: float = math.inf
-
-    @property
-    def verdict(self) -> str:
-        """Which side of the range the interval lies on."""
-        if self.value is None or self.low is None or self.high is None:
-            return NOT_DECIDED
-        if self.at_least <= self.low and self.high <= self.at_most:
-            return REPRODUCED
-        if self.high < self.at_least or self.low > self.at_most:
-            return NOT_REPRODUCED
-        return NOT_DECIDED
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A statement of the paper, judged."""
-
-    name: str
-    statement: str
-    paper: str
-    rule: str
-    numbers: list[Number]
-
-    @property
-    def verdict(self) -> str:
-        """The claim holds where all its numbers say so, and fails where one does."""
-        verdicts = {number.verdict for number in self.numbers}
-        if NOT_REPRODUCED in verdicts:
-            return NOT_REPRODUCED
-        return REPRODUCED if verdicts == {REPRODUCED} else NOT_DECIDED
-
-
-def judge(results: Results) -> list[Claim]:
-    """Every claim that the three MNIST tasks can test."""
-    return [claim(results) for claim in CLAIMS]
 
 
 def optimum_is_accurate(results: Results) -> Claim:
@@ -92,6 +44,7 @@ def optimum_is_accurate(results: Results) -> Claim:
                 at_least=0.99,
             )
             for (task, variant), study in results.optima.items()
+            if variant in VARIANTS
         ],
     )
 
@@ -112,7 +65,7 @@ def symmetric_optimum_is_robust(results: Results) -> Claim:
                 at_least=IMPERCEPTIBLE,
             )
             for task in results.tasks
-            for record in (results.headline(task, "symmetric", BAYES),)
+            for record in (results.headline(task, SYMMETRIC, BAYES),)
         ],
     )
 
@@ -124,7 +77,7 @@ def asymmetric_optimum_is_brittle(results: Results) -> Claim:
         "With one broad outlier a class, tiny changes alter even the optimum's decision.",
         "a tiny imperceptible change suffices (section 3)",
         f"mean L2 of the best attack at most {IMPERCEPTIBLE} on each asymmetric task",
-        [_mean_l2(results, task, "asymmetric", at_most=IMPERCEPTIBLE) for task in results.tasks],
+        [_mean_l2(results, task, ASYMMETRIC, at_most=IMPERCEPTIBLE) for task in results.tasks],
     )
 
 
@@ -132,16 +85,18 @@ def definitions_agree(results: Results) -> Claim:
     """Section 3."""
     numbers = []
     for task in results.tasks:
-        for variant in ("symmetric", "asymmetric"):
+        for variant in VARIANTS:
             record = results.headline(task, variant, BAYES)
+            side = "at_most" if variant == SYMMETRIC else "at_least"
+            range_: dict[str, Any] = {side: VAST_MAJORITY}
             numbers.append(
                 Number(
                     f"{task}/{variant}",
-                    *_guarded(
+                    *guarded(
                         tuple(record[f"share_within_5{end}"] for end in ("", "_low", "_high")),
                         record["success_rate"],
                     ),
-                    **{("at_most" if variant == "symmetric" else "at_least"): VAST_MAJORITY},
+                    **range_,
                 )
             )
     return Claim(
@@ -165,6 +120,39 @@ def cnn_is_brittle(results: Results) -> Claim:
         "changes than the optimum's alter its decisions.",
         "98 to 100 % accuracy (table 1), significantly smaller perturbations on MNIST (section 4)",
         at_most=RECOVERED,
+    )
+
+
+def cnn_changes_are_meaningless(results: Results) -> Claim:
+    """Section 4."""
+    numbers = []
+    for task in results.tasks:
+        best = results.measured[task, SYMMETRIC, "cnn"].best
+        y = results.points[task, SYMMETRIC]["y"]
+        optimum = as_task(results.finished[results.job(task, SYMMETRIC).data]).bayes_classifier(
+            temperature=1.0
+        )
+        kept = torch.stack(
+            [
+                torch.where(
+                    (found.before == y) & found.l2.isfinite(),
+                    (decisions(optimum, found.images) == y).double(),
+                    torch.nan,
+                )
+                for found in best
+            ]
+        )
+        numbers.append(
+            Number(task, *mean_with_interval(kept), at_least=MEANINGLESS, trainings=len(best))
+        )
+    return Claim(
+        "CNN's changes mean little",
+        "What alters a CNN's decision does not turn the image into one of the other class, on "
+        "MNIST either.",
+        "indistinguishable on faces, less perceptually meaningful on MNIST (section 4)",
+        f"of the CNN's nearest adversarial images, at least {MEANINGLESS:.0%} are still put in the "
+        "right class by the optimum, which knows the classes; on each symmetric task",
+        numbers,
     )
 
 
@@ -198,17 +186,21 @@ def wide_rbf_is_linear(results: Results) -> Claim:
     numbers = []
     for task in results.tasks:
         # The curve's SVMs saw the first training set, and so did the first of the linear ones.
-        linear = results.measured[task, "symmetric", "linear-svm"].best[:1]
-        table = l2_table(linear, results.points[task, "symmetric"]["y"])
-        curve, l2 = results.gamma_curve(task, "symmetric")
+        linear = results.measured[task, SYMMETRIC, "linear-svm"].best[:1]
+        table = l2_table(linear, results.points[task, SYMMETRIC]["y"])
+        curve, l2 = results.gamma_curve(task, SYMMETRIC)
         place, row = min(
             enumerate(curve), key=lambda item: abs(2 * item[1]["gamma"] * item[1]["cost"] - COST)
         )
-        ratio = _guarded(
+        ratio = guarded(
             ratio_with_interval(l2[place][None], table[:, : l2.shape[1]]), row["success_rate"]
         )
         label = f"{task}, gamma {row['gamma']:g}, C {row['cost']:g}"
-        numbers.append(Number(label, *ratio, at_least=ALIKE[0], at_most=ALIKE[1]))
+        # Both machines follow from their images, but for other images they are others.
+        trainings = len(results.job(task, SYMMETRIC).classifiers["rbf-svm"])
+        numbers.append(
+            Number(label, *ratio, at_least=ALIKE[0], at_most=ALIKE[1], trainings=trainings)
+        )
     return Claim(
         "wide RBF SVM linear",
         "With too large a bandwidth (a small gamma) an RBF SVM performs like a linear SVM. (In the "
@@ -225,24 +217,28 @@ def attacks_succeed(results: Results) -> Claim:
     """Table 1: clean and adversarial accuracy add up."""
     numbers = []
     for task in results.tasks:
-        y = results.points[task, "symmetric"]["y"]
+        y = results.points[task, SYMMETRIC]["y"]
         for kind in (BAYES, "cnn", "linear-svm"):
             counts = [
                 (int((found.before == y).sum()), int(l2_table([found], y).isfinite().sum()))
-                for found in results.measured[task, "symmetric", kind].best
+                for found in results.measured[task, SYMMETRIC, kind].best
             ]
             attacked, broken = min(counts, key=lambda count: count[1] / max(1, count[0]))
             share = (
                 (broken / attacked, *binomial_interval(broken, attacked)) if attacked else UNKNOWN
             )
-            numbers.append(Number(f"{task}, {kind}", *share, at_least=HEADLINE_SUCCESS - 0.02))
+            trainings = None if kind == BAYES else len(counts)
+            numbers.append(
+                Number(f"{task}, {kind}", *share, at_least=EVERY_ATTACK, trainings=trainings)
+            )
     return Claim(
         "every attack succeeds",
         "Given any budget, an attack changes the decision at nearly every point of the optimum, "
         "the CNN and the linear SVM.",
         "clean and adversarial accuracy add up to 100 % (table 1)",
-        "success rate of the best attack at least 97 % on each symmetric task, for the training "
-        "seed where it is lowest (with 200 points, no interval can lie above 98.2 %)",
+        f"success rate of the best attack at least {EVERY_ATTACK:.0%} on each symmetric task, for "
+        "the training seed where it is lowest (where all of 100 points are broken, the interval "
+        "begins at 96.4 %)",
         numbers,
     )
 
@@ -262,6 +258,7 @@ def rules_agree(results: Results) -> Claim:
                 at_least=0.999,
             )
             for (task, variant), study in results.optima.items()
+            if variant in VARIANTS
         ],
     )
 
@@ -270,14 +267,14 @@ def ld_grad_agrees_with_cw(results: Results) -> Claim:
     """Appendix C.2."""
     numbers = []
     for task in results.tasks:
-        measured = results.measured[task, "symmetric", BAYES]
+        measured = results.measured[task, SYMMETRIC, BAYES]
         outcomes = measured.outcomes
         success = {r["attack"]: r["success_rate"] or 0.0 for r in measured.records}
-        y = results.points[task, "symmetric"]["y"]
+        y = results.points[task, SYMMETRIC]["y"]
         cw = l2_table(outcomes["cw-l2"], y[: len(outcomes["cw-l2"][0].l2)])
         plain = l2_table(outcomes["ld-grad"], y)[:, : cw.shape[1]]
         share = min(success["ld-grad"], success["cw-l2"])
-        ratio = _guarded(ratio_with_interval(plain, cw), share, at_least=COMPARABLE_SUCCESS)
+        ratio = guarded(ratio_with_interval(plain, cw), share, at_least=COMPARABLE_SUCCESS)
         label = f"{task} (LD-Grad breaks {success['ld-grad']:.0%}, CW-L2 {success['cw-l2']:.0%})"
         numbers.append(Number(label, *ratio, at_least=ALIKE[0], at_most=ALIKE[1]))
     return Claim(
@@ -290,23 +287,8 @@ def ld_grad_agrees_with_cw(results: Results) -> Claim:
     )
 
 
-CLAIMS: Iterable[Callable[[Results], Claim]] = (
-    optimum_is_accurate,
-    symmetric_optimum_is_robust,
-    asymmetric_optimum_is_brittle,
-    definitions_agree,
-    cnn_is_brittle,
-    linear_svm_is_brittle,
-    rbf_svm_recovers,
-    wide_rbf_is_linear,
-    attacks_succeed,
-    rules_agree,
-    ld_grad_agrees_with_cw,
-)
-
-
 def _accurate_and(
-    results: Results, kind: str, name: str, statement: str, paper: str, **range_: float
+    results: Results, kind: str, name: str, statement: str, paper: str, **range_: Any
 ) -> Claim:
     """The claim that a kind of classifier is accurate, and its mean L2 lies in a range."""
     side = "least" if "at_least" in range_ else "most"
@@ -314,39 +296,44 @@ def _accurate_and(
         name,
         statement,
         paper,
-        f"accuracy on fresh samples at least {ACCURATE:.0%} and mean L2 at {side} {RECOVERED} of "
-        "the optimum's certified lower bound, on each symmetric task",
+        f"accuracy on fresh samples at least {ACCURATE:.0%} (RBF SVMs on faces: "
+        f"{RBF_ON_FACES:.0%}), as the lowest of table 1, and mean L2 at {side} {RECOVERED} of the "
+        "optimum's certified lower bound, on each symmetric task",
         [
             number
             for task in results.tasks
             for number in (
-                _accuracy(results, task, kind, at_least=ACCURATE),
+                _accuracy(results, task, kind, at_least=_accurate(task, kind)),
                 _relative_l2(results, task, kind, **range_),
             )
         ],
     )
 
 
-def _guarded(
+def _accurate(task: str, kind: str) -> float:
+    return RBF_ON_FACES if kind == "rbf-svm" and task.startswith(FACES) else ACCURATE
+
+
+def guarded(
     numbers: Interval, success: float | None, *, at_least: float = HEADLINE_SUCCESS
 ) -> Interval:
     """A mean over too few successes would be one over the easy points: it decides nothing."""
     return numbers if success is not None and success >= at_least else UNKNOWN
 
 
-def _mean_l2(results: Results, task: str, variant: str, **range_: float) -> Number:
+def _mean_l2(results: Results, task: str, variant: str, **range_: Any) -> Number:
     record = results.headline(task, variant, BAYES)
     numbers = record["mean_l2"], record["mean_l2_low"], record["mean_l2_high"]
-    return Number(f"{task}, mean L2", *_guarded(numbers, record["success_rate"]), **range_)
+    return Number(f"{task}, mean L2", *guarded(numbers, record["success_rate"]), **range_)
 
 
-def _accuracy(results: Results, task: str, kind: str, **range_: float) -> Number:
-    record = results.headline(task, "symmetric", kind)
+def _accuracy(results: Results, task: str, kind: str, **range_: Any) -> Number:
+    record = results.headline(task, SYMMETRIC, kind)
     share = share_with_interval(record["test_correct"], record["test_images"])
-    return Number(f"{task}, accuracy", *share, **range_)
+    return Number(f"{task}, accuracy", *share, trainings=record["seeds"], **range_)
 
 
-def _relative_l2(results: Results, task: str, kind: str, **range_: float) -> Number:
-    success = results.headline(task, "symmetric", kind)["success_rate"]
-    ratio = _guarded(results.relative_l2(task, "symmetric", kind), success)
-    return Number(f"{task}, L2 / optimum's", *ratio, **range_)
+def _relative_l2(results: Results, task: str, kind: str, **range_: Any) -> Number:
+    record = results.headline(task, SYMMETRIC, kind)
+    ratio = guarded(results.relative_l2(task, SYMMETRIC, kind), record["success_rate"])
+    return Number(f"{task}, L2 / optimum's", *ratio, trainings=record["seeds"], **range_)

@@ -18,7 +18,7 @@ from bayesgap.attacks.named import FOOLBOX, named_attack
 from bayesgap.errors import BayesgapError
 from bayesgap.evaluation.exam import CertifiedPoints, Exam, certified_points, exam
 from bayesgap.files import dump
-from bayesgap.paper.main_job import TASKS, VARIANTS
+from bayesgap.paper.jobs import TASKS, VARIANTS
 from bayesgap.runs.run import Resources, run
 from bayesgap.runs.stage import Stage
 from bayesgap.runs.store import Result, Store

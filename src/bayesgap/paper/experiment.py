@@ -1,12 +1,14 @@
-"""The stages of the paper's experiment on one task, from a released density to attacked points.
+"""The stages of the paper's experiment on one task, from a fitted density to attacked points.
 
 Training and test images are drawn again wherever they are needed: they follow from the task and
 a seed faster than a file could be read. Every classifier of one replicate is trained on the same
-images, and all are attacked at the same points.
+images, and all are attacked at the same points. What holds of a task's samples holds of real
+images too, except that there is no optimum.
 """
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,12 +21,16 @@ from bayesgap.classifiers import stored
 from bayesgap.classifiers.allconv import Training, train_allconv
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import train_linear_svm, train_rbf_svms
+from bayesgap.classifiers.trades import Ball, train_trades
+from bayesgap.errors import BayesgapError
 from bayesgap.evaluation.measure import attack_decisions, l2_table, summarise
 from bayesgap.paper.observations import observations
+from bayesgap.paper.real import RealImages, as_data, draw
 from bayesgap.radius.certify import certify
 from bayesgap.runs.stage import seed_of
 from bayesgap.runs.store import Result
-from bayesgap.tasks.catalog import load_task
+from bayesgap.tasks.catalog import VARIANTS, known_tasks
+from bayesgap.tasks.symmetry import NOISE_STD, symmetric
 from bayesgap.tasks.task import Task
 
 BAYES = "bayes-optimal"
@@ -35,9 +41,40 @@ POOL_IMAGES = 2_000  # from which boundary walks start
 MANY_IMAGES = 10_000  # for the optimum's accuracy, and whether its two rules agree
 
 
-def make_task(*, name: str, version: int, sha256: str, seed: int) -> Result:
-    """Load a released task; the checksum stands among the settings, so in the key."""
-    return Result(*load_task(name, version=version).to_tensors())
+def make_task(
+    *,
+    name: str,
+    version: int,
+    sha256: str,
+    seed: int,
+    noise_multiple: int | None = None,
+    folder: str | None = None,
+) -> Result:
+    """Load a task by name; its checksum stands among the settings, so in the key.
+
+    Args:
+        name: With its variant.
+        version: Of the fit.
+        sha256: Of the file.
+        seed: Of nothing.
+        noise_multiple: Replace the symmetric variant's noise by so many times the paper's.
+        folder: Of the user's own tasks, where it is one.
+
+    Raises:
+        BayesgapError: the file is not the one that was meant when the run was planned.
+    """
+    base, _, variant = name.partition("/")
+    chosen = [
+        one for one in known_tasks(Path(folder) if folder else None)[base] if one.version == version
+    ]
+    if not chosen or chosen[0].sha256 != sha256:
+        raise BayesgapError(f"The catalogue's {base} version {version} changed during the run.")
+    task = chosen[0].load()
+    if noise_multiple is None:
+        task = VARIANTS[variant](task)
+    else:
+        task = symmetric(task, noise_std=noise_multiple * NOISE_STD)
+    return Result(*task.to_tensors())
 
 
 def as_task(result: Result) -> Task:
@@ -45,16 +82,26 @@ def as_task(result: Result) -> Task:
     return Task.from_tensors(result.tensors, result.values, source="the stored task")
 
 
-def draw_points(task: Result, *, per_class: int, sample_seed: int, seed: int) -> Result:
+def draw_points(
+    task: Result, *, per_class: int, sample_seed: int, seed: int, drawn_as: int | None = None
+) -> Result:
     """The points that all classifiers are attacked at: equally many of each class, in turn.
 
     `outlier` marks points drawn from an outlier component. `own_side` marks points where the
     outlier of the own class is at least as likely as any other class's: there the way to
-    another decision is longer.
+    another decision is longer. Of real images, points are of the test part. Points `drawn_as`
+    those of another stage follow from its seed.
     """
-    known = as_task(task)
+    known = as_data(task)
+    seed = seed_of(sample_seed, seed if drawn_as is None else drawn_as)
+    if isinstance(known, RealImages):
+        x, y = known.sample(per_class * known.classes, seed=seed, part="test")
+        order = torch.stack([(y == label).nonzero().flatten() for label in range(known.classes)])
+        x, y = x[order.mT.flatten()], y[order.mT.flatten()]
+        nowhere = torch.zeros(len(y), dtype=torch.bool)
+        return Result({"x": x, "y": y, "outlier": nowhere, "own_side": ~nowhere})
     y = torch.arange(known.classes).repeat(per_class)
-    x, outlier = known.sample_given(y, seed=seed_of(sample_seed, seed))
+    x, outlier = known.sample_given(y, seed=seed)
     own_side = torch.ones_like(outlier)
     if known.outliers is not None:
         scores = torch.stack(
@@ -130,7 +177,7 @@ def find_width(
     """
     if len(widths) == 1:
         return Result(values={"width": widths[0], "reached": None, "tried": []})
-    known = as_task(task)
+    known = as_data(task)
     x, y, unseen, truth = _training_and_validation(known, images, sample_seed, seed)
     tried = []
     for width in widths:
@@ -160,8 +207,8 @@ def train_cnn(
     seed: int,
 ) -> Result:
     """One CNN at the width that was found."""
-    known = as_task(task)
-    x, y = known.sample(images, seed=sample_seed)
+    known = as_data(task)
+    x, y = draw(known, "training", images, seed=sample_seed)
     network, losses = train_allconv(
         x,
         y,
@@ -173,10 +220,37 @@ def train_cnn(
     return _tested(network, known, seed, losses=losses)
 
 
+def train_robust(
+    task: Result,
+    width: Result,
+    *,
+    images: int,
+    sample_seed: int,
+    training: dict[str, Any],
+    ball: dict[str, Any],
+    beta: float,
+    seed: int,
+) -> Result:
+    """One CNN by TRADES at the width that was found (appendix D.3)."""
+    known = as_data(task)
+    x, y = draw(known, "training", images, seed=sample_seed)
+    network, losses = train_trades(
+        x,
+        y,
+        width=width.values["width"],
+        classes=known.classes,
+        seed=seed,
+        training=Training(**training),
+        ball=Ball(**ball),
+        beta=beta,
+    )
+    return _tested(network, known, seed, losses=[loss._asdict() for loss in losses])
+
+
 def train_linear(task: Result, *, images: int, sample_seed: int, seed: int) -> Result:
     """One linear SVM."""
-    known = as_task(task)
-    x, y = known.sample(images, seed=sample_seed)
+    known = as_data(task)
+    x, y = draw(known, "training", images, seed=sample_seed)
     return _tested(train_linear_svm(x, y, classes=known.classes, seed=seed), known, seed)
 
 
@@ -198,7 +272,7 @@ def study_gamma(
     accuracy on validation images, at the first of the costs C. The curve is measured at the
     first points of each class, by walks from the nearest training images of another decision.
     """
-    known = as_task(task)
+    known = as_data(task)
     x, y, unseen, truth = _training_and_validation(known, images, sample_seed, seed)
     count = per_class * known.classes
     at, labels = points.tensors["x"][:count], points.tensors["y"][:count]
@@ -231,8 +305,8 @@ def train_rbf(
     task: Result, gamma: Result, *, images: int, sample_seed: int, cost: float, seed: int
 ) -> Result:
     """One RBF SVM at the gamma that was chosen."""
-    known = as_task(task)
-    x, y = known.sample(images, seed=sample_seed)
+    known = as_data(task)
+    x, y = draw(known, "training", images, seed=sample_seed)
     chosen = [gamma.values["gamma"]]
     (machine,) = train_rbf_svms(x, y, gammas=chosen, classes=known.classes, cost=cost)
     return _tested(machine, known, seed)
@@ -248,9 +322,9 @@ def attack_classifier(
     seed: int,
 ) -> Result:
     """One attack on one trained classifier, at the first points of each class."""
-    known = as_task(task)
+    known = as_data(task)
     count = per_class * known.classes
-    pool, _ = known.sample(POOL_IMAGES, seed=seed)
+    pool, _ = draw(known, "training", POOL_IMAGES, seed=seed)
     started = time.perf_counter()
     outcome = attack_decisions(
         as_classifier(classifier, known),
@@ -269,19 +343,19 @@ def attack_classifier(
     )
 
 
-def as_classifier(result: Result, task: Task) -> nn.Module:
+def as_classifier(result: Result, task: Task | RealImages) -> nn.Module:
     """The classifier that a training stage stored, or the task's own optimum."""
-    if result.values["kind"] == BAYES:
+    if result.values["kind"] == BAYES and isinstance(task, Task):
         return task.bayes_classifier(temperature=result.values["temperature"])
     return stored.from_tensors(result.tensors, result.values)
 
 
-def _tested(classifier: nn.Module, task: Task, seed: int, **values: Any) -> Result:
-    """A trained classifier to store, with its accuracy on fresh samples."""
+def _tested(classifier: nn.Module, data: Task | RealImages, seed: int, **values: Any) -> Result:
+    """A trained classifier to store, with its accuracy on fresh samples or real test images."""
     tensors, metadata = stored.to_tensors(classifier)
-    x, y = task.sample(TEST_IMAGES, seed=seed_of("test", seed))
+    x, y = draw(data, "test", TEST_IMAGES, seed=seed_of("test", seed))
     correct = int((decisions(classifier, x) == y).sum())
-    return Result(tensors, {**metadata, **values, "images": TEST_IMAGES, "correct": correct})
+    return Result(tensors, {**metadata, **values, "images": len(x), "correct": correct})
 
 
 def accuracy(classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]) -> float:
@@ -291,8 +365,8 @@ def accuracy(classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, 
 
 
 def _training_and_validation(
-    task: Task, images: int, sample_seed: int, seed: int
+    data: Task | RealImages, images: int, sample_seed: int, seed: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    x, y = task.sample(images, seed=sample_seed)
-    unseen, truth = task.sample(VALIDATION_IMAGES, seed=seed_of("validation", seed))
+    x, y = draw(data, "training", images, seed=sample_seed)
+    unseen, truth = draw(data, "validation", VALIDATION_IMAGES, seed=seed_of("validation", seed))
     return x, y, unseen, truth

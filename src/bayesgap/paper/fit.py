@@ -1,5 +1,10 @@
-"""Fitting and releasing the paper's MNIST tasks, with the facts that say how far to trust them."""
+"""Fitting the paper's tasks to real images, with the facts that say how far to trust them.
 
+Digits travel with the package, and so do the tasks fitted to them. Faces do not: tasks of faces
+are fitted to a user's own copy of CelebA and kept in a folder of the user's.
+"""
+
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,25 +21,39 @@ from bayesgap.classifiers.svm import train_linear_svm, train_rbf_svms
 from bayesgap.densities.em import fit_em
 from bayesgap.densities.fitting import QUANTISATION_VARIANCE, Fit
 from bayesgap.errors import BayesgapError
+from bayesgap.images.celeba import (
+    ATTRIBUTES,
+    CelebA,
+    attribute_of,
+    class_names,
+    open_celeba,
+    task_name,
+)
+from bayesgap.images.celeba import IMAGE_SHAPE as IMAGE_SHAPE_OF_FACES
 from bayesgap.images.mnist import IMAGE_SHAPE, load_mnist
 from bayesgap.paper.experiment import BAYES, VALIDATION_IMAGES, accuracy
 from bayesgap.progress import Advance, progress
-from bayesgap.tasks.catalog import CATALOGUE, VARIANTS, read_catalogue
+from bayesgap.tasks.catalog import CATALOGUE, VARIANTS, Known, read_catalogue
 from bayesgap.tasks.symmetry import principal_spread
 from bayesgap.tasks.task import Task
 
-PAIRS = ((0, 6), (2, 7), (4, 5))
+FACES = 20_000  # training faces of each class, at most, unless more are asked for
+IMAGES_A_COMPONENT = 1_000  # of faces, appendix B.1
+FACE_LATENT = 10  # appendix B.1
+UNSEEN_FACES = 1_000  # of each class
+LEVELS = 255
 COMPONENTS = 25  # appendix B.1
 LATENT = 6  # appendix B.1
 FLOORS = tuple(QUANTISATION_VARIANCE * 4**k for k in range(5))
 HELD_OUT = 10  # every tenth training image, to choose the floor
 SEED = 0
+MNIST_NAME = re.compile(r"mnist((-\d+)+)")
 TRAINING_IMAGES = 4_000
 CNN_WIDTH = 8
 RBF_GAMMA = 0.1
 
 
-def release(digits: Sequence[int], folder: Path) -> dict[str, Any]:
+def fit_digits(digits: Sequence[int], folder: Path) -> dict[str, Any]:
     """Fit a task to real digits and add it to a folder of releases as a new version.
 
     The floor on the noise variances is the one of `FLOORS` whose fit to nine tenths of the
@@ -50,12 +69,7 @@ def release(digits: Sequence[int], folder: Path) -> dict[str, Any]:
     if len(digits) < 2:
         raise BayesgapError(f"A task needs 2 or more digits; got {list(digits)}.")
     name = "mnist-" + "-".join(str(digit) for digit in digits)
-    catalogue = read_catalogue(folder)
-    releases = catalogue.setdefault(name, [])
-    version = max((entry["version"] for entry in releases), default=0) + 1
-    path = folder / f"{name}.v{version}.safetensors"
-    if path.exists():
-        raise BayesgapError(f"{path} exists, but not in the catalogue: move it away first.")
+    path = _next_file(name, folder)
     x, y = load_mnist(digits, split="train")
     with progress(f"fitting {name}", len(digits) * (len(FLOORS) + 1)) as advance:
         floor, tried = _choose_floor(x, y, digits, advance)
@@ -81,16 +95,156 @@ def release(digits: Sequence[int], folder: Path) -> dict[str, Any]:
         facts=settings,
     )
     task.save(path, dtype=torch.float32)
+    return _catalogued(name, path, settings, _facts(Task.load(path), digits))
+
+
+def fit_faces(
+    copy: CelebA, attributes: Sequence[str], folder: Path, *, limit: int | None = FACES
+) -> list[str]:
+    """Fit the tasks of some attributes of CelebA that a folder does not hold yet.
+
+    By EM in float32, with the paper's n / 1000 components of 10 factors for n images of a class,
+    and the variance of 8-bit quantisation as the floor on the noise, which faces do not reach.
+
+    Args:
+        copy: Of CelebA.
+        attributes: Of the paper's twelve.
+        folder: Of tasks, to which new ones are added as version 1.
+        limit: The first so many training faces of each class; None is all there are.
+
+    Returns:
+        The names of their tasks.
+
+    Raises:
+        BayesgapError: an attribute that the paper has no task for or the copy no faces of, or a
+            folder that cannot be written to.
+    """
+    names = {task_name(attribute): attribute for attribute in attributes}
+    there = read_catalogue(folder)
+    missing = {name: attribute for name, attribute in names.items() if name not in there}
+    with progress("fitting tasks of faces", 2 * len(missing)) as advance:
+        for name, attribute in missing.items():
+            folder.mkdir(parents=True, exist_ok=True)
+            _fit_attribute(copy, name, attribute, folder, limit, advance)
+    return list(names)
+
+
+def fit_by_name(
+    names: Sequence[str], folder: Path, *, celeba: Path | None, limit: int | None
+) -> list[Known]:
+    """Fit tasks, such as "mnist-3-8", "celeba-smiling" or "celeba" for the paper's twelve.
+
+    Digits are fitted anew, as a further version; faces where the folder does not hold them yet.
+
+    Raises:
+        BayesgapError: a name of neither kind, faces without a copy of CelebA, and what the fits
+            refuse.
+    """
+    fitted: dict[str, None] = {}
+    for name in names:
+        digits = MNIST_NAME.fullmatch(name)
+        if digits:
+            fit_digits([int(digit) for digit in digits[1].split("-")[1:]], folder)
+            fitted[name] = None
+        elif name.partition("-")[0] != "celeba":
+            raise BayesgapError(
+                f"There are no images for a task {name!r}: names are mnist-DIGIT-DIGIT, "
+                "celeba-ATTRIBUTE and celeba."
+            )
+        elif celeba is None:
+            raise BayesgapError(f"{name} is fitted to faces: give your copy with --celeba.")
+        else:
+            attributes = list(ATTRIBUTES) if name == "celeba" else [attribute_of(name)]
+            faces = fit_faces(open_celeba(celeba), attributes, folder, limit=limit)
+            fitted |= dict.fromkeys(faces)
+    return [
+        Known(name, e["version"], e["sha256"], folder / e["file"], e)
+        for name in fitted
+        for e in read_catalogue(folder)[name][-1:]
+    ]
+
+
+def _fit_attribute(
+    copy: CelebA, name: str, attribute: str, folder: Path, limit: int | None, advance: Advance
+) -> None:
+    path = _next_file(name, folder)
+    rows, y = copy.select(attribute, split="train", limit=limit)
+    classes = class_names(attribute)
+    fits = []
+    for label, label_name in enumerate(classes):
+        x = copy.images[rows[y == label]]
+        components = max(1, round(len(x) / IMAGES_A_COMPONENT))
+        fits.append(fit_em(x, components, FACE_LATENT, seed=SEED))
+        advance(note=f"{attribute}: {label_name}, {len(x)} faces, {components} components")
+    settings = {
+        "attribute": attribute,
+        "faces": y.bincount().tolist(),
+        "limit": limit,
+        "components": [fit.density.components for fit in fits],
+        "latent": FACE_LATENT,
+        "seed": SEED,
+        "iterations": [len(fit.log_likelihoods) for fit in fits],
+        "converged": [fit.converged for fit in fits],
+        "sha256_of_faces": copy.checksum,
+    }
+    task = Task(
+        [fit.density for fit in fits],
+        image_shape=IMAGE_SHAPE_OF_FACES,
+        class_names=classes,
+        name=f"{name}/fitted",
+        spread=principal_spread(copy.images[rows]),
+        facts=settings,
+    )
+    task.save(path, dtype=torch.float32)
+    _catalogued(name, path, settings, _face_facts(Task.load(path), copy, attribute))
+
+
+def _face_facts(fitted: Task, copy: CelebA, attribute: str) -> dict[str, Any]:
+    """How well the densities describe unseen faces."""
+    rows, y = copy.select(attribute, split="test", limit=UNSEEN_FACES)
+    return {
+        "held_out_nats": [
+            density.log_prob(copy.images[rows[y == label]].flatten(1).double() / LEVELS)
+            .mean()
+            .item()
+            for label, density in enumerate(fitted.densities)
+        ],
+        "real_test_images": len(rows),
+    }
+
+
+def _next_file(name: str, folder: Path) -> Path:
+    """Where the next version of a task goes.
+
+    Raises:
+        BayesgapError: a file of that name is there, and not catalogued.
+    """
+    path = folder / f"{name}.v{_next_version(read_catalogue(folder).get(name, []))}.safetensors"
+    if path.exists():
+        raise BayesgapError(f"{path} exists, but not in the catalogue: move it away first.")
+    return path
+
+
+def _next_version(releases: Sequence[dict[str, Any]]) -> int:
+    return max((entry["version"] for entry in releases), default=0) + 1
+
+
+def _catalogued(
+    name: str, path: Path, settings: dict[str, Any], facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Add a saved task to the catalogue of its folder; the new entry."""
+    catalogue = read_catalogue(path.parent)
+    releases = catalogue.setdefault(name, [])
     entry = {
-        "version": version,
+        "version": _next_version(releases),
         "file": path.name,
         "sha256": files.sha256(path),
         "settings": settings,
-        "facts": _facts(Task.load(path), digits),
+        "facts": facts,
     }
     releases.append(entry)
     text = files.dump(catalogue, indent=1) + "\n"
-    files.write_whole(folder / CATALOGUE, lambda temporary: temporary.write_text(text))
+    files.write_whole(path.parent / CATALOGUE, lambda temporary: temporary.write_text(text))
     return entry
 
 

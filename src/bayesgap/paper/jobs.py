@@ -1,19 +1,22 @@
-"""The main job: the paper's experiment on its three MNIST tasks, symmetric and asymmetric.
+"""The paper's experiment on tasks: every kind of classifier, attacked at the same points.
 
 For each task and variant the optimum, CNNs, linear SVMs and RBF SVMs are attacked at the same
 points. Every kind has attacks that all its training seeds face, and checks on the first seed
-alone: LD-Grad tightened, foolbox's DDN, and CW-L2 at the paper's settings on some points.
+alone: LD-Grad tightened, foolbox's DDN, and CW-L2 at the paper's settings on some points. The
+main job does this for the MNIST tasks, symmetric and asymmetric; figures and tables ask for other
+tasks, variants and kinds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from bayesgap.classifiers.allconv import Training
+from bayesgap.errors import BayesgapError
 from bayesgap.evaluation.measure import (
     Outcome,
     best_outcome,
@@ -24,110 +27,42 @@ from bayesgap.evaluation.measure import (
 )
 from bayesgap.evaluation.statistics import mean_with_interval
 from bayesgap.paper import experiment
+from bayesgap.paper.exhibit import Setting
 from bayesgap.paper.experiment import BAYES
+from bayesgap.paper.real import read_real
+from bayesgap.paper.scales import COST, FACES, Scale
 from bayesgap.runs.run import Finished
 from bayesgap.runs.stage import Stage, seed_of
-from bayesgap.tasks.catalog import read_catalogue
 
 TASKS = ("mnist-0-6", "mnist-2-7", "mnist-4-5")
-VARIANTS = ("symmetric", "asymmetric")
+SYMMETRIC, ASYMMETRIC, NOISY, REAL = "symmetric", "asymmetric", "noisy", "real"
+VARIANTS = (SYMMETRIC, ASYMMETRIC)
 KINDS = (BAYES, "cnn", "linear-svm", "rbf-svm")
+ROBUST = ("trades-l2", "trades-linf", "trades-linf-wide")
 HEADLINE_ATTACKS = {
     BAYES: ("ld-grad", "boundary-walk"),
     "cnn": ("boundary-walk",),
     "linear-svm": ("closed-form",),
     "rbf-svm": ("ld-grad", "boundary-walk"),
+    **dict.fromkeys(ROBUST, ("boundary-walk",)),
 }
 CERTIFIED = "certified"  # what results call the nearest points that the certificates show
-COST = 1.0  # scikit-learn's C; the paper tunes gamma alone
-RBF_ACCURACY = 0.99  # "a high classification accuracy" (appendix B.5) is ours to define
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How much is computed.
-
-    Attributes:
-        name: What the report calls it.
-        images: Training images of each classifier.
-        seeds: Training sets, and classifiers of each kind.
-        per_class: Attacked points of each class.
-        checks: For each kind of classifier, further attacks on the first seed and how many points
-            of each class they face.
-        checked: The variants whose classifiers face checks.
-        curve_per_class: Of these, how many are attacked for the curve over gamma.
-        widths: Of the first convolution, in the order in which they are tried.
-        accuracy: Validation accuracy at which a width suffices.
-        gammas: Of the RBF kernel.
-        costs: The C of the curves over gamma. The first is the one that is used, and the only one
-            on asymmetric tasks. As gamma → 0 an RBF SVM tends to the linear SVM with cost
-            2 · gamma · C (Keerthi and Lin, 2003); the second C makes that 1 at the smallest gamma.
-        training: Of the CNNs.
-    """
-
-    name: str
-    images: int
-    seeds: int
-    per_class: int
-    checks: Mapping[str, Mapping[str, int]]
-    checked: tuple[str, ...]
-    curve_per_class: int
-    widths: tuple[int, ...]
-    accuracy: float
-    gammas: tuple[float, ...]
-    costs: tuple[float, ...]
-    training: Training
-
-
-SCALES = {
-    "quick": Scale(
-        name="quick",
-        images=1_000,
-        seeds=1,
-        per_class=100,
-        checks={BAYES: {"cw-l2": 5}},
-        checked=("symmetric",),
-        curve_per_class=10,
-        widths=(4,),
-        accuracy=0.999,
-        gammas=(0.001, 0.01, 0.1),
-        costs=(COST, 500 * COST),
-        training=Training(epochs=8),
-    ),
-    "default": Scale(
-        name="default",
-        images=3_000,
-        seeds=3,
-        per_class=100,
-        checks={
-            BAYES: {"ld-grad-tight": 100, "ddn": 100, "cw-l2": 25},
-            "cnn": {"ddn": 100, "cw-l2": 10},
-            "linear-svm": {"ddn": 100},
-            "rbf-svm": {"ld-grad-tight": 100, "ddn": 100, "cw-l2": 10},
-        },
-        checked=VARIANTS,
-        curve_per_class=25,
-        widths=(2, 4, 8),
-        accuracy=0.999,
-        gammas=(0.0001, 0.001, 0.01, 0.03, 0.1, 0.3),
-        costs=(COST, 5_000 * COST),
-        training=Training(epochs=8),
-    ),
-}
+NOISE_MULTIPLE = 50  # of appendix D.2
 
 
 @dataclass(frozen=True)
 class TaskJob:
-    """The stages of one task and variant."""
+    """The stages of one task and variant; of real images there is no optimum."""
 
     name: str
     variant: str
-    task: Stage
+    scale: Scale
+    data: Stage
     points: Stage
-    optimum: Stage
-    certificate: Stage
+    optimum: Stage | None
+    certificate: Stage | None
     width: Stage
-    gamma: Stage
+    gamma: Stage | None
     classifiers: Mapping[str, list[Stage]]
     attacks: Mapping[str, Mapping[str, list[Stage]]]
 
@@ -136,26 +71,24 @@ class TaskJob:
         attacks = [
             stage for kind in self.attacks.values() for row in kind.values() for stage in row
         ]
-        return [self.optimum, self.gamma, *attacks]
+        return [stage for stage in (self.optimum, self.gamma, *attacks) if stage is not None]
 
 
-def build(scale: Scale, *, seed: int) -> list[TaskJob]:
-    """The stages of the whole job.
+def build(setting: Setting, wanted: Mapping[tuple[str, str], Sequence[str]]) -> list[TaskJob]:
+    """The stages of the experiment.
 
     Args:
-        scale: How much to compute.
-        seed: The one number that all random numbers follow from.
+        setting: The scale, the seed and the tasks at hand.
+        wanted: For each name of a task and variant, the kinds of classifiers to attack.
     """
-    jobs = []
-    for name in TASKS:
-        width = None
-        for variant in VARIANTS:
-            job = _task_job(name, variant, scale, seed, width)
-            # The paper sought the width on symmetric data; the asymmetric variant takes it over,
-            # so that the two differ in their data alone.
-            width = job.width
-            jobs.append(job)
-    return jobs
+    return [
+        task_job(setting, name, variant, tuple(kinds)) for (name, variant), kinds in wanted.items()
+    ]
+
+
+def main_job(setting: Setting, names: Sequence[str] = TASKS) -> list[TaskJob]:
+    """The stages of the main job: all kinds, on both variants of the MNIST tasks."""
+    return build(setting, {(name, variant): KINDS for name in names for variant in VARIANTS})
 
 
 def theory(*, seed: int) -> Stage:
@@ -164,93 +97,204 @@ def theory(*, seed: int) -> Stage:
     return Stage("theory", experiment.study_theory, draw, label="observations 1 to 4")
 
 
-def _task_job(name: str, variant: str, scale: Scale, seed: int, width: Stage | None) -> TaskJob:
+def data_stage(setting: Setting, name: str, variant: str) -> Stage:
+    """The stage that loads a variant of a task, or the real images that it was fitted to."""
     label = f"{name}/{variant}"
-    release = read_catalogue()[name][-1]
-    task = Stage(
-        "task",
-        experiment.make_task,
-        {"name": label, "version": release["version"], "sha256": release["sha256"]},
-        label=f"task {label}",
+    if variant == REAL:
+        return _real_stage(setting, name)
+    known = setting.known(name)
+    settings: dict[str, Any] = {
+        "name": f"{name}/{SYMMETRIC if variant == NOISY else variant}",
+        "version": known.version,
+        "sha256": known.sha256,
+    }
+    if variant == NOISY:
+        settings["noise_multiple"] = NOISE_MULTIPLE
+    places = {} if known.released else {"folder": str(known.path.parent)}
+    return Stage("task", experiment.make_task, settings, label=f"task {label}", places=places)
+
+
+def _real_stage(setting: Setting, name: str) -> Stage:
+    settings: dict[str, Any] = {"name": name, "limit": setting.scale_for(name).real_limit}
+    places = {}
+    if name.startswith(FACES):
+        if setting.celeba is None:
+            raise BayesgapError(f"The real images of {name} need a copy of CelebA: give --celeba.")
+        places["celeba"], settings["checksum"] = setting.celeba
+    return Stage("real-images", read_real, settings, label=f"images {name}/real", places=places)
+
+
+def points_stage(setting: Setting, name: str, variant: str) -> Stage:
+    """The points that all classifiers of a variant are attacked at.
+
+    The noisy variant's are the symmetric one's but for the size of their noise.
+    """
+    settings = {
+        "per_class": setting.scale_for(name).per_class,
+        "sample_seed": seed_of("points", setting.seed),
+    }
+    if variant == NOISY:
+        settings["drawn_as"] = points_stage(setting, name, SYMMETRIC).seed
+    return Stage(
+        "points",
+        experiment.draw_points,
+        settings,
+        {"task": data_stage(setting, name, variant)},
+        f"points of {name}/{variant}",
     )
 
-    def stage(kind: str, function: Any, about: str, settings: Any, **inputs: Stage) -> Stage:
-        return Stage(kind, function, settings, {"task": task, **inputs}, f"{about} {label}")
 
-    draw = {"sample_seed": seed_of("points", seed)}
-    points = stage(
-        "points", experiment.draw_points, "points of", {"per_class": scale.per_class, **draw}
+def certificate_stage(setting: Setting, name: str, variant: str) -> Stage:
+    """The optimum's certified radius at those points."""
+    return Stage(
+        "certify",
+        experiment.certify_optimum,
+        {},
+        {
+            "task": data_stage(setting, name, variant),
+            "points": points_stage(setting, name, variant),
+        },
+        f"certified radius of {name}/{variant}",
     )
-    optimum = stage("optimum", experiment.study_optimum, "optimum of", draw)
-    certificate = stage(
-        "certify", experiment.certify_optimum, "certified radius of", {}, points=points
-    )
-    training = asdict(scale.training)
-    samples = [
-        {"images": scale.images, "sample_seed": seed_of("training", task.identity, seed, replicate)}
+
+
+def training_samples(setting: Setting, name: str, variant: str) -> list[dict[str, Any]]:
+    """Which images each replicate's classifiers are trained on."""
+    identity = data_stage(setting, name, variant).identity
+    scale = setting.scale_for(name)
+    return [
+        {
+            "images": scale.images,
+            "sample_seed": seed_of("training", identity, setting.seed, replicate),
+        }
         for replicate in range(scale.seeds)
     ]
-    width = width or stage(
+
+
+def width_stage(setting: Setting, name: str, variant: str) -> Stage:
+    """The width of a variant's CNNs.
+
+    The paper sought it on symmetric data; the asymmetric and the noisy variant take it over, so
+    that they differ in their data alone. Real images have their own.
+    """
+    on = REAL if variant == REAL else SYMMETRIC
+    scale = setting.scale_for(name)
+    return Stage(
         "width",
         experiment.find_width,
-        "CNN width for",
         {
-            **samples[0],
+            **training_samples(setting, name, on)[0],
             "widths": list(scale.widths),
             "target": scale.accuracy,
-            "training": training,
+            "training": asdict(scale.training),
         },
+        {"task": data_stage(setting, name, on)},
+        f"CNN width for {name}/{on}",
     )
-    gamma = stage(
+
+
+def gamma_stage(setting: Setting, name: str, variant: str) -> Stage:
+    """The curve of RBF SVMs over gamma, and the gamma that is chosen."""
+    scale = setting.scale_for(name)
+    return Stage(
         "gamma",
         experiment.study_gamma,
-        "RBF SVMs over gamma on",
         {
-            **samples[0],
+            **training_samples(setting, name, variant)[0],
             "gammas": list(scale.gammas),
-            "costs": list(scale.costs) if variant == VARIANTS[0] else [COST],
-            "target": RBF_ACCURACY,
+            "costs": list(scale.costs) if variant == SYMMETRIC else [COST],
+            "target": scale.rbf_accuracy,
             "per_class": scale.curve_per_class,
         },
-        points=points,
+        {
+            "task": data_stage(setting, name, variant),
+            "points": points_stage(setting, name, variant),
+        },
+        f"RBF SVMs over gamma on {name}/{variant}",
     )
-    classifiers = {
-        BAYES: [optimum],
-        "cnn": [
-            stage("cnn", experiment.train_cnn, "CNN on", {**s, "training": training}, width=width)
-            for s in samples
-        ],
-        "linear-svm": [
-            stage("linear-svm", experiment.train_linear, "linear SVM on", s) for s in samples
-        ],
-        "rbf-svm": [
-            stage("rbf-svm", experiment.train_rbf, "RBF SVM on", {**s, "cost": COST}, gamma=gamma)
-            for s in samples
-        ],
-    }
 
-    def attack(by: str, kind: str, classifier: Stage, per_class: int) -> Stage:
-        return stage(
-            "attack",
-            experiment.attack_classifier,
-            f"{by} on {kind} of",
-            {"attack": by, "per_class": per_class},
-            points=points,
-            classifier=classifier,
-        )
 
+def classifier_stages(setting: Setting, name: str, variant: str, kind: str) -> list[Stage]:
+    """The classifiers of one kind: one for each replicate, or the one optimum."""
+    task = {"task": data_stage(setting, name, variant)}
+    on = f"on {name}/{variant}"
+    if kind == BAYES:
+        draw = {"sample_seed": seed_of("points", setting.seed)}
+        return [
+            Stage("optimum", experiment.study_optimum, draw, task, f"optimum of {name}/{variant}")
+        ]
+    samples = training_samples(setting, name, variant)
+    scale = setting.scale_for(name)
+    if kind == "linear-svm":
+        return [Stage(kind, experiment.train_linear, s, task, f"linear SVM {on}") for s in samples]
+    if kind == "rbf-svm":
+        inputs = {**task, "gamma": gamma_stage(setting, name, variant)}
+        return [
+            Stage(kind, experiment.train_rbf, {**s, "cost": COST}, inputs, f"RBF SVM {on}")
+            for s in samples
+        ]
+    inputs = {**task, "width": width_stage(setting, name, variant)}
+    if kind == "cnn":
+        training = {"training": asdict(scale.training)}
+        return [
+            Stage(kind, experiment.train_cnn, {**s, **training}, inputs, f"CNN {on}")
+            for s in samples
+        ]
+    settings = scale.robust[kind]
+    return [
+        Stage(kind, experiment.train_robust, {**s, **settings}, inputs, f"{kind} CNN {on}")
+        for s in samples
+    ]
+
+
+def attack_stage(
+    setting: Setting, name: str, variant: str, kind: str, classifier: Stage, by: str, per_class: int
+) -> Stage:
+    """One attack on one classifier, at the first points of each class."""
+    return Stage(
+        "attack",
+        experiment.attack_classifier,
+        {"attack": by, "per_class": per_class},
+        {
+            "task": data_stage(setting, name, variant),
+            "points": points_stage(setting, name, variant),
+            "classifier": classifier,
+        },
+        f"{by} on {kind} of {name}/{variant}",
+    )
+
+
+def task_job(setting: Setting, name: str, variant: str, kinds: tuple[str, ...]) -> TaskJob:
+    """All stages of one task and variant."""
+    scale = setting.scale_for(name)
+    about = (setting, name, variant)
+    classifiers = {kind: classifier_stages(*about, kind) for kind in kinds}
     attacks: dict[str, dict[str, list[Stage]]] = {}
     for kind, trained in classifiers.items():
+        attack = partial(attack_stage, *about, kind)
         attacks[kind] = {
-            each: [attack(each, kind, classifier, scale.per_class) for classifier in trained]
-            for each in HEADLINE_ATTACKS[kind]
+            by: [attack(classifier, by, scale.per_class) for classifier in trained]
+            for by in HEADLINE_ATTACKS[kind]
         }
-        for check, count in scale.checks.get(kind, {}).items():
+        for by, count in scale.checks.get(kind, {}).items():
             if variant in scale.checked:
-                attacks[kind][check] = [attack(check, kind, trained[0], count)]
-    attacks[BAYES][CERTIFIED] = [certificate]
+                attacks[kind][by] = [attack(trained[0], by, count)]
+    known = BAYES in kinds
+    certificate = certificate_stage(*about) if variant != REAL else None
+    if known and certificate is not None:
+        attacks[BAYES][CERTIFIED] = [certificate]
     return TaskJob(
-        name, variant, task, points, optimum, certificate, width, gamma, classifiers, attacks
+        name,
+        variant,
+        scale,
+        data_stage(*about),
+        points_stage(*about),
+        classifiers[BAYES][0] if known else None,
+        certificate,
+        width_stage(*about),
+        gamma_stage(*about) if "rbf-svm" in kinds else None,
+        classifiers,
+        attacks,
     )
 
 
@@ -307,13 +351,7 @@ def measure(job: TaskJob, kind: str, finished: Finished) -> Measured:
         "attack": "best of " + ", ".join(outcomes),
         **summary,
         **_test_accuracy(job, kind, finished),
-        **(
-            certified(job, finished)
-            if kind == BAYES
-            else gap_to_optimum(
-                l2_table(best, y), lower_bounds(job, finished), summary["success_rate"]
-            )
-        ),
+        **_against_the_optimum(job, kind, finished, l2_table(best, y), summary["success_rate"]),
         **pixel_changes(
             torch.cat([x[chosen] for chosen in at_points]),
             torch.cat([f.images[c].double() for f, c in zip(best, at_points, strict=True)]),
@@ -322,8 +360,29 @@ def measure(job: TaskJob, kind: str, finished: Finished) -> Measured:
     return Measured(record, records, best, outcomes)
 
 
+def _against_the_optimum(
+    job: TaskJob,
+    kind: str,
+    finished: Finished,
+    l2: Float[Tensor, "seeds points"],
+    success_rate: float | None,
+) -> dict[str, Any]:
+    """The optimum's own certified numbers, or a classifier's gap to it."""
+    if job.certificate is None:
+        return gap_to_optimum(l2, None, success_rate)
+    if kind == BAYES:
+        return certified(job, finished)
+    return gap_to_optimum(l2, lower_bounds(job, finished), success_rate)
+
+
 def lower_bounds(job: TaskJob, finished: Finished) -> Float[Tensor, " points"]:
-    """The optimum's certified distances at the points; NaN where it decides wrongly."""
+    """The optimum's certified distances at the points; NaN where it decides wrongly.
+
+    Raises:
+        BayesgapError: of real images, whose optimum is not known.
+    """
+    if job.certificate is None:
+        raise BayesgapError(f"The optimum of {job.name}/{job.variant} is not known.")
     found = finished[job.certificate].tensors
     correct = found["before"] == finished[job.points].tensors["y"]
     return torch.where(correct, found["lower"], torch.nan)

@@ -1,4 +1,4 @@
-"""All results of a run of the main job, as numbers in memory and as the files that it leaves."""
+"""All results of a run, as numbers in memory and as the files that it leaves."""
 
 import csv
 import io
@@ -10,18 +10,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesgap._version import __version__
+from bayesgap.errors import BayesgapError
 from bayesgap.evaluation.measure import l2_table
 from bayesgap.evaluation.statistics import ratio_with_interval
-from bayesgap.paper.main_job import (
-    KINDS,
-    VARIANTS,
+from bayesgap.paper.exhibit import Setting
+from bayesgap.paper.jobs import (
+    ASYMMETRIC,
+    REAL,
+    SYMMETRIC,
     Measured,
-    Scale,
     TaskJob,
     lower_bounds,
     measure,
     subpopulations,
-    theory,
 )
 from bayesgap.runs.run import Finished
 from bayesgap.runs.stage import environment
@@ -58,29 +59,35 @@ class Results:
     """What the claims, the tables and the pictures are made from.
 
     Attributes:
-        scale: At which the job ran.
-        seed: From which it ran.
-        jobs: Its stages.
-        finished: Their results.
+        setting: What the run was asked for.
+        jobs: The stages of each task and variant.
+        finished: All results.
         measured: The numbers of each task, variant and kind of classifier.
         points: The attacked points of each task and variant.
-        optima: The optimum's accuracy of each task and variant.
-        theory: What `observations` found.
+        optima: The optimum's accuracy of each task and variant that has one.
+        theory: What `observations` found, where they were made.
     """
 
-    scale: Scale
-    seed: int
+    setting: Setting
     jobs: list[TaskJob]
     finished: Finished
     measured: dict[tuple[str, str, str], Measured]
     points: dict[tuple[str, str], dict[str, Tensor]]
     optima: dict[tuple[str, str], dict[str, Any]]
-    theory: Result
+    theory: Result | None
 
     @property
     def tasks(self) -> list[str]:
-        """The names of the tasks, without variants."""
-        return list(dict.fromkeys(job.name for job in self.jobs))
+        """The names of the tasks whose symmetric variant was studied."""
+        return self.tasks_with(SYMMETRIC)
+
+    def tasks_with(self, variant: str, kind: str | None = None) -> list[str]:
+        """The names of the tasks of which a variant was studied, with that kind of classifier."""
+        return [
+            job.name
+            for job in self.jobs
+            if job.variant == variant and (kind is None or kind in job.classifiers)
+        ]
 
     def job(self, task: str, variant: str) -> TaskJob:
         """The stages of one task and variant."""
@@ -90,12 +97,27 @@ class Results:
         """The record of the best attack."""
         return self.measured[task, variant, kind].headline
 
+    def headline_or_none(self, task: str, variant: str, kind: str) -> dict[str, Any] | None:
+        """The record of the best attack, where there was one."""
+        measured = self.measured.get((task, variant, kind))
+        return None if measured is None else measured.headline
+
+    def chosen_gamma(self, task: str, variant: str) -> float:
+        """The gamma of the RBF SVMs."""
+        return self._gamma(task, variant).values["gamma"]
+
     def gamma_curve(
         self, task: str, variant: str
     ) -> tuple[list[dict[str, Any]], Float[Tensor, "rows points"]]:
         """The curve over gamma, and the L2 at each point for each of its rows."""
-        result = self.finished[self.job(task, variant).gamma]
+        result = self._gamma(task, variant)
         return result.values["curve"], result.tensors["l2"]
+
+    def _gamma(self, task: str, variant: str) -> Result:
+        stage = self.job(task, variant).gamma
+        if stage is None:
+            raise BayesgapError(f"No RBF SVM was trained on {task}/{variant}.")
+        return self.finished[stage]
 
     def relative_l2(
         self, task: str, variant: str, kind: str
@@ -110,21 +132,26 @@ class Results:
         return ratio_with_interval(own, lower[None])
 
 
-def collect(jobs: list[TaskJob], finished: Finished, scale: Scale, seed: int) -> Results:
-    """Read the results of all stages."""
+def collect(
+    setting: Setting, jobs: list[TaskJob], finished: Finished, theory: Result | None = None
+) -> Results:
+    """Read the results of all jobs."""
     return Results(
-        scale=scale,
-        seed=seed,
+        setting=setting,
         jobs=jobs,
         finished=finished,
         measured={
             (job.name, job.variant, kind): measure(job, kind, finished)
             for job in jobs
-            for kind in KINDS
+            for kind in job.classifiers
         },
         points={(job.name, job.variant): finished[job.points].tensors for job in jobs},
-        optima={(job.name, job.variant): finished[job.optimum].values for job in jobs},
-        theory=finished[theory(seed=seed)],
+        optima={
+            (job.name, job.variant): finished[job.optimum].values
+            for job in jobs
+            if job.optimum is not None
+        },
+        theory=theory,
     )
 
 
@@ -135,19 +162,21 @@ def as_document(results: Results) -> dict[str, Any]:
         headlines.append(measured.headline)
         attacks += measured.records
         job = results.job(task, variant)
-        if variant == VARIANTS[1]:
+        if variant == ASYMMETRIC:
             parts += subpopulations(job, kind, measured, results.finished)
+    scales = {job.scale.task_kind: asdict(job.scale) for job in results.jobs}
     return {
-        "format": "bayesgap.results/1",
+        "format": "bayesgap.results/2",
         "version": __version__,
-        "scale": asdict(results.scale),
-        "seed": results.seed,
+        "scale": results.setting.scale,
+        "sizes": scales,
+        "seed": results.setting.seed,
         "environment": {**environment(), "python": sys.version.split()[0]},
         "tasks": [_task_facts(job, results) for job in results.jobs],
         "results": headlines,
         "attacks": attacks,
         "subpopulations": parts,
-        "theory": results.theory.values,
+        "theory": None if results.theory is None else results.theory.values,
         "stages": [_stage_facts(stage, results.finished) for stage in results.finished.stages],
     }
 
@@ -163,19 +192,20 @@ def as_csv(document: dict[str, Any]) -> str:
 
 def _task_facts(job: TaskJob, results: Results) -> dict[str, Any]:
     finished = results.finished
-    task = finished[job.task].values
-    gamma = finished[job.gamma].values
+    values = finished[job.data].values
+    gamma = None if job.gamma is None else finished[job.gamma].values
     return {
         "task": job.name,
         "variant": job.variant,
-        **{key: job.task.settings[key] for key in ("version", "sha256")},
-        "facts": task["facts"],
-        "optimum": results.optima[job.name, job.variant],
-        "cnn_width_sought_on": VARIANTS[0],
+        "version": job.data.settings.get("version"),
+        "sha256": job.data.settings.get("sha256") or job.data.settings.get("checksum"),
+        "facts": values.get("facts", {}),
+        "optimum": results.optima.get((job.name, job.variant)),
+        "cnn_width_sought_on": REAL if job.variant == REAL else SYMMETRIC,
         "cnn_width": finished[job.width].values,
-        "gamma": gamma["gamma"],
-        "gamma_reached": gamma["reached"],
-        "gamma_curve": gamma["curve"],
+        "gamma": gamma and gamma["gamma"],
+        "gamma_reached": gamma and gamma["reached"],
+        "gamma_curve": gamma and gamma["curve"],
     }
 
 

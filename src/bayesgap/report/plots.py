@@ -1,21 +1,19 @@
-"""Pictures of the report: each function returns one matplotlib figure, no global state touched."""
+"""Diagrams of the report: each function returns one matplotlib figure, no global state touched."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
-import numpy as np
 import torch
-from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from bayesgap.evaluation.measure import HEADLINE_SUCCESS, SMALL_CHANGE, Outcome, l2_table
-from bayesgap.images.mnist import load_mnist
-from bayesgap.paper.experiment import BAYES, as_task
-from bayesgap.paper.main_job import KINDS
+from bayesgap.evaluation.measure import HEADLINE_SUCCESS, Outcome
+from bayesgap.paper.experiment import BAYES
+from bayesgap.paper.fig9 import Curve
+from bayesgap.paper.jobs import ASYMMETRIC, KINDS, SYMMETRIC, VARIANTS
 from bayesgap.paper.results import Results
 
 NAMES = {
@@ -23,13 +21,22 @@ NAMES = {
     "cnn": "CNN",
     "linear-svm": "Linear SVM",
     "rbf-svm": "RBF SVM",
+    "trades-l2": "CNN, TRADES (L2)",
+    "trades-linf": "CNN, TRADES (L∞)",
+    "trades-linf-wide": "CNN, TRADES (wide L∞)",
 }
 # Okabe and Ito's palette: told apart by readers with any colour vision.
-COLOURS = {BAYES: "#000000", "cnn": "#D55E00", "linear-svm": "#56B4E9", "rbf-svm": "#009E73"}
-PER_CLASS = 5  # images of each class in a gallery
-BLOCK_INCHES = 2.1  # height of one classifier's part of a gallery
+COLOURS = {
+    BAYES: "#000000",
+    "cnn": "#D55E00",
+    "linear-svm": "#56B4E9",
+    "rbf-svm": "#009E73",
+    "trades-l2": "#CC79A7",
+    "trades-linf": "#0072B2",
+    "trades-linf-wide": "#E69F00",
+}
+BESIDE = 4  # tasks, at most, where two bar charts stand side by side
 LEAST_EXCESS = 1e-6  # below, a logarithmic axis shows nothing
-SAMPLES = 10  # images in each line of samples
 STYLE: Any = {
     "font.size": 9,
     "font.family": "DejaVu Sans",
@@ -59,37 +66,76 @@ def styled(width: float, height: float) -> Figure:
         return Figure(figsize=(width, height), layout="constrained")
 
 
-def perturbation_sizes(results: Results) -> Figure:
-    """Figure 6 for the MNIST tasks: each classifier's mean L2 with its interval."""
+def perturbation_sizes(
+    results: Results, columns: Mapping[str, Sequence[tuple[str, str]]]
+) -> Figure:
+    """Figures 6, 10, 11 and 12: mean L2 of the best attack, with its interval.
+
+    Args:
+        results: Of the run.
+        columns: For each title, the variant and kind of classifier of each bar of a task. Titles
+            stand side by side, or below each other where there are many tasks.
+    """
     with matplotlib.rc_context(STYLE):
-        figure = styled(8.6, 3.2)
-        axes = figure.subplots(1, 2, sharey=True, width_ratios=[1, 1])
-        for axis, variant in zip(axes, ("symmetric", "asymmetric"), strict=True):
-            for place, kind in enumerate(KINDS):
-                records = [results.headline(task, variant, kind) for task in results.tasks]
-                _bars(axis, records, (place - 1.5) * 0.2, kind)
-            axis.set_xticks(range(len(results.tasks)), results.tasks)
+        tasks = {
+            title: list(dict.fromkeys(t for v, k in bars for t in results.tasks_with(v, k)))
+            for title, bars in columns.items()
+        }
+        many = max(map(len, tasks.values())) > BESIDE
+        shape = (len(columns), 1) if many else (1, len(columns))
+        figure = styled(8.6, 2.9 * shape[0] + 0.5)
+        axes = figure.subplots(*shape, sharey=True, squeeze=False).flat
+        for axis, (title, bars) in zip(axes, columns.items(), strict=True):
+            width = 0.8 / len(bars)
+            for place, (variant, kind) in enumerate(bars):
+                shift = (place - (len(bars) - 1) / 2) * width
+                at = {task: results.headline_or_none(task, variant, kind) for task in tasks[title]}
+                _bars(axis, list(at.values()), shift, width, *_look(bars, variant, kind))
+            names = [task.removeprefix("celeba-") for task in tasks[title]]
+            axis.set_xticks(range(len(names)), names, rotation=30 if many else 0)
             axis.tick_params(axis="x", length=0)
-            axis.set_title(f"{variant} tasks")
-        axes[0].set_ylabel("mean L2 of the best attack\n(of the optimum: certified)")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+            axis.set_title(title)
+            axis.set_ylabel("mean L2 of the best attack\n(of the optimum: certified)")
+            if not many:
+                axis.label_outer()
+        handles: dict[str, Any] = {}
+        for axis in figure.axes:
+            handles |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
         return figure
 
 
-def _bars(axis: Axes, records: Sequence[dict], shift: float, kind: str) -> None:
+def _look(bars: Sequence[tuple[str, str]], variant: str, kind: str) -> tuple[str, str, str]:
+    """Colour, hatching and label of a bar: variants are told apart where a kind has several."""
+    several = sum(other == kind for _, other in bars) > 1
+    label = f"{NAMES[kind]}, {variant}" if several else NAMES[kind]
+    return COLOURS[kind], "//" if several and variant != SYMMETRIC else "", label
+
+
+def _bars(
+    axis: Axes,
+    records: Sequence[dict[str, Any] | None],
+    shift: float,
+    width: float,
+    colour: str,
+    hatch: str,
+    label: str,
+) -> None:
     for place, record in enumerate(records):
-        if record["mean_l2"] is None:
+        if record is None or record["mean_l2"] is None:
             continue
         mean, low, high = (record[key] for key in ("mean_l2", "mean_l2_low", "mean_l2_high"))
         axis.bar(
             place + shift,
             mean,
-            0.19,
-            yerr=[[mean - low], [high - mean]],
-            color=COLOURS[kind],
+            0.95 * width,
+            yerr=[[mean - max(low, 0.0)], [high - mean]],
+            color=colour,
             ecolor="#777777",
+            edgecolor="white",
+            hatch=hatch,
             capsize=2,
-            label=NAMES[kind] if place == 0 else None,
+            label=label,
         )
         axis.annotate(
             f"{mean:.2f}",
@@ -97,17 +143,18 @@ def _bars(axis: Axes, records: Sequence[dict], shift: float, kind: str) -> None:
             (0, 2),
             textcoords="offset points",
             ha="center",
-            fontsize=7,
+            fontsize=7 if width > 0.15 else 6,
         )
 
 
 def broken_shares(results: Results) -> Figure:
     """The share of points that attacks up to a size leave wrong, for each task and variant."""
     with matplotlib.rc_context(STYLE):
+        tasks = results.tasks_with(ASYMMETRIC, KINDS[-1])
         figure = styled(8.6, 4.4)
-        axes = figure.subplots(2, len(results.tasks), sharex=True, sharey=True, squeeze=False)
-        for row, variant in zip(axes, ("symmetric", "asymmetric"), strict=True):
-            for axis, task in zip(row, results.tasks, strict=True):
+        axes = figure.subplots(2, len(tasks), sharex=True, sharey=True, squeeze=False)
+        for row, variant in zip(axes, VARIANTS, strict=True):
+            for axis, task in zip(row, tasks, strict=True):
                 y = results.points[task, variant]["y"]
                 for kind in KINDS:
                     _curve(axis, results.measured[task, variant, kind].best, y, kind)
@@ -129,14 +176,14 @@ def _curve(axis: Axes, best: Sequence[Outcome], y: Tensor, kind: str) -> None:
     axis.step(at, share, where="post", color=COLOURS[kind], label=NAMES[kind], linewidth=1.3)
 
 
-def gamma_curves(results: Results) -> Figure:
+def gamma_curves(results: Results, tasks: Sequence[str]) -> Figure:
     """Accuracy and mean L2 of RBF SVMs over gamma, beside the optimum and the linear SVM."""
     with matplotlib.rc_context(STYLE):
         figure = styled(8.6, 4.2)
-        axes = figure.subplots(2, len(results.tasks), sharex=True, sharey="row", squeeze=False)
-        for column, task in enumerate(results.tasks):
-            curve, _ = results.gamma_curve(task, "symmetric")
-            chosen = results.finished[results.job(task, "symmetric").gamma].values["gamma"]
+        axes = figure.subplots(2, len(tasks), sharex=True, sharey="row", squeeze=False)
+        for column, task in enumerate(tasks):
+            curve, _ = results.gamma_curve(task, SYMMETRIC)
+            chosen = results.chosen_gamma(task, SYMMETRIC)
             size, accuracy = axes[0, column], axes[1, column]
             costs = dict.fromkeys(row["cost"] for row in curve)
             for cost, style in zip(costs, ("-", "--"), strict=False):
@@ -168,13 +215,13 @@ def gamma_curves(results: Results) -> Figure:
                     markersize=3,
                 )
             for kind in (BAYES, "linear-svm"):
-                mean = results.headline(task, "symmetric", kind)["mean_l2"]
+                mean = results.headline(task, SYMMETRIC, kind)["mean_l2"]
                 name = f"{NAMES[kind]}, certified" if kind == BAYES else NAMES[kind]
                 size.axhline(mean, color=COLOURS[kind], linewidth=1, linestyle=":", label=name)
             for axis in (size, accuracy):
                 axis.axvline(chosen, color="#aaaaaa", linewidth=0.8, label="gamma chosen")
                 axis.set_xscale("log")
-            size.set_title(f"{task}/symmetric", fontsize=8)
+            size.set_title(f"{task}/{SYMMETRIC}", fontsize=8)
             accuracy.set_xlabel("gamma")
         axes[0, 0].set_ylabel("mean L2")
         axes[0, 0].set_ylim(bottom=0)
@@ -183,140 +230,57 @@ def gamma_curves(results: Results) -> Figure:
         return figure
 
 
-def samples(results: Results, task: str) -> Figure:
-    """Real digits, and samples of the task's two variants (figure 4, top)."""
-    digits = results.finished[results.job(task, "symmetric").task].values["facts"]["digits"]
-    x, y = load_mnist(digits, split="test")
-    lines = {"real test digits": _alternating(x, y)}
-    for variant in ("symmetric", "asymmetric"):
-        job = results.job(task, variant)
-        known = as_task(results.finished[job.task])
-        drawn, labels = known.sample(20 * SAMPLES, seed=job.points.seed)
-        lines[f"{variant} samples"] = _alternating(drawn, labels)
-    job = results.job(task, "asymmetric")
-    known = as_task(results.finished[job.task])
-    labels = torch.arange(known.classes).repeat(100 * SAMPLES)
-    drawn, outlier = known.sample_given(labels, seed=job.points.seed)
-    lines["the outliers' samples"] = _alternating(drawn[outlier], labels[outlier])
+def training_curves(curves: Sequence[Curve]) -> Figure:
+    """Figure 9: mean L2 over the samples seen, beside the optimum's certified lower bound."""
+    tasks = list(dict.fromkeys(curve.task for curve in curves))
+    columns = min(3, len(tasks))
+    rows = -(-len(tasks) // columns)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 0.95 * len(lines)))
-        places = {"left": 0.13, "right": 0.995, "top": 0.99, "bottom": 0.01, "hspace": 0.06}
-        axes = figure.subplots(len(lines), 1, gridspec_kw=places)
-        for axis, (name, images) in zip(axes, lines.items(), strict=True):
-            _strip(axis, images, name, low=0.0, high=1.0, colours="gray")
-            axis.set_anchor("W")
+        figure = styled(8.6, 2.9 * rows + 0.7)
+        axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
+        for axis, task in zip(axes.flat, tasks, strict=False):
+            own = [curve for curve in curves if curve.task == task]
+            axis.axhline(
+                own[0].lower.nanmean().item(),
+                color=COLOURS[BAYES],
+                linestyle="--",
+                label="Bayes-optimal, certified",
+            )
+            for place, curve in enumerate(own):
+                _training_curve(axis, curve, place)
+            axis.set_xscale("log")
+            axis.set_title(task, fontsize=9)
+            axis.set_ylim(bottom=0)
+        for axis in axes.flat[len(tasks) :]:
+            axis.set_visible(False)
+        figure.supxlabel("samples seen in training", fontsize=9)
+        figure.supylabel("mean L2 of the best attack", fontsize=9)
+        handles: dict[str, Any] = {}
+        for axis in axes.flat:
+            handles |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
         return figure
 
 
-def _alternating(x: Tensor, y: Tensor) -> Float[Tensor, "n C H W"]:
-    """The first images of each class in turn, as far as there are any."""
-    rows = [(y == label).nonzero().flatten()[: SAMPLES // 2] for label in y.unique()]
-    count = min(len(row) for row in rows)
-    return x[torch.stack([row[:count] for row in rows], dim=1).flatten()]
-
-
-def gallery(results: Results, task: str) -> Figure:
-    """Originals, adversarials, magnified perturbations and histograms (figures 4, 7, 17, 18)."""
-    blocks = [("symmetric", BAYES), ("asymmetric", BAYES)]
-    blocks += [("symmetric", kind) for kind in KINDS if kind != BAYES]
-    with matplotlib.rc_context(STYLE):
-        # Places are given: finding them from the contents takes longer than drawing those.
-        figure = Figure(figsize=(9.6, BLOCK_INCHES * len(blocks)))
-        for row, (variant, kind) in enumerate(blocks):
-            top = 1 - row / len(blocks)
-            _block(figure, top, 1 / len(blocks), results, task, variant, kind)
-        return figure
-
-
-def _block(
-    figure: Figure,
-    top: float,
-    height: float,
-    results: Results,
-    task: str,
-    variant: str,
-    kind: str,
-) -> None:
-    """One classifier's part of a gallery; its top and height are shares of the figure's."""
-    measured = results.measured[task, variant, kind]
-    points = results.points[task, variant]
-    shown = _shown(results, task, variant)
-    original = points["x"][shown].double()
-    adversarial = measured.best[0].images[shown].double()
-    change = adversarial - original
-    record = measured.headline
-    mean = "none" if record["mean_l2"] is None else f"{record['mean_l2']:.2f}"
-    if kind == BAYES:
-        mean += f" (certified: {bracket(record)})"
-    figure.text(
-        0.01,
-        top - 0.02 * height,
-        f"{NAMES[kind]}, {variant}: mean L2 {mean}",
-        fontsize=10,
-        va="top",
+def _training_curve(axis: Axes, curve: Curve, place: int) -> None:
+    colours = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+    means = [
+        (samples, *interval)
+        for samples, interval in zip(curve.samples, curve.means(), strict=True)
+        if interval[0] is not None
+    ]
+    samples, mean, *_ = zip(*means, strict=True) if means else ((), ())
+    axis.plot(
+        samples,
+        mean,
+        color=colours[place % len(colours)],
+        marker="os^Dv<"[place % 6],
+        markersize=4,
+        label=curve.name,
     )
-    inside = {"top": top - 0.13 * height, "bottom": top - 0.9 * height}
-    grid = figure.add_gridspec(3, 1, left=0.09, right=0.69, hspace=0.06, **inside)
-    strips = [figure.add_subplot(grid[line]) for line in range(3)]
-    _strip(strips[0], original, "original", low=0.0, high=1.0, colours="gray")
-    _strip(strips[1], adversarial, "adversarial", low=0.0, high=1.0, colours="gray")
-    largest = change.abs().max().item() or 1.0
-    _strip(
-        strips[2],
-        change,
-        f"change × {1 / largest:.2g}",
-        low=-largest,
-        high=largest,
-        colours="RdBu_r",
-    )
-    for place, size in enumerate(change.flatten(1).norm(dim=1).tolist()):
-        strips[2].text((place + 0.5) * 28, 29.5, f"{size:.2f}", ha="center", va="top", fontsize=7)
-    histogram = record["pixel_histogram"]
-    inside["bottom"] += 0.1 * height
-    grid = figure.add_gridspec(1, 1, left=0.76, right=0.985, **inside)
-    axis = figure.add_subplot(grid[0])
-    edges, counts = np.array(histogram["edges"]), np.array(histogram["counts"])
-    axis.stairs(counts / counts.sum(), edges, fill=True, color=COLOURS[kind], alpha=0.75)
-    axis.axvspan(-SMALL_CHANGE, SMALL_CHANGE, color="#f0e442", alpha=0.35, linewidth=0)
-    axis.set_yscale("log")
-    axis.minorticks_off()
-    axis.set_ylim(1e-5, 1)
-    axis.set_xlabel("change of a pixel, in 1/255", fontsize=7)
-    axis.set_title(f"{record['share_within_5']:.0%} within ±{SMALL_CHANGE}/255", fontsize=8)
-    axis.tick_params(labelsize=7)
-
-
-def _shown(results: Results, task: str, variant: str) -> list[int]:
-    """The first points of each class that every classifier of the variant decides correctly."""
-    points = results.points[task, variant]
-    y = points["y"]
-    good = ~points["outlier"]
-    for kind in KINDS:
-        table = l2_table(results.measured[task, variant, kind].best[:1], y)
-        good &= table[0].isfinite()
-    rows = [((y == label) & good).nonzero().flatten()[:PER_CLASS] for label in y.unique()]
-    return torch.cat(rows).tolist()
-
-
-def _strip(
-    axis: Axes,
-    images: Float[Tensor, "n C H W"],
-    name: str,
-    *,
-    low: float,
-    high: float,
-    colours: str,
-) -> None:
-    """Images of one channel side by side."""
-    row = torch.cat(list(images[:, 0]), dim=1)
-    axis.imshow(row.numpy(), cmap=colours, vmin=low, vmax=high, interpolation="nearest")
-    for place in range(1, len(images)):
-        axis.axvline(place * images.shape[3] - 0.5, color="white", linewidth=1.5)
-    axis.set_xticks([])
-    axis.set_yticks([])
-    for spine in axis.spines.values():
-        spine.set_visible(False)
-    axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+    for replicate in range(curve.l2[0].shape[0]):
+        own = [l2[replicate].nanmean().item() for l2 in curve.l2]
+        axis.plot(curve.samples, own, ".", color=colours[place % len(colours)], markersize=3)
 
 
 def optimality_against_cost(records: Sequence[dict[str, Any]]) -> Figure:

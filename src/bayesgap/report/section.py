@@ -16,12 +16,14 @@ class Picture:
         alt: What it is, for who cannot see it.
         caption: What to see in it.
         kind: "svg" for lines, "png" where there are images or thousands of marks.
+        faces: Whether it shows faces, which may not be published.
     """
 
     figure: Figure
     alt: str
     caption: str
     kind: Literal["svg", "png"] = "svg"
+    faces: bool = False
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,22 @@ are moved: the defaults here, 1 % and one standard deviation of the data along t
 are ours.
 """
 
+import warnings
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
+from bayesgap.densities.fitting import (
+    CHUNK,
+    DENSE,
+    ROUNDED,
+    is_levels,
+    pixel_means,
+    principal_directions,
+    unit_values,
+)
 from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
 from bayesgap.errors import BayesgapError
 from bayesgap.tasks.task import Spread, Task, check_floating
@@ -99,27 +111,48 @@ def asymmetric(
     return _variant(task, "asymmetric", densities, settings, outliers)
 
 
-def principal_spread(x: Float[Tensor, "n *image"], *, rank: int = DIRECTION_RANK) -> Spread:
+def principal_spread(
+    x: Float[Tensor, "n *image"] | UInt8[Tensor, "n *image"], *, rank: int = DIRECTION_RANK
+) -> Spread:
     """The mean of images and the eigenvector of their covariance's rank-th largest eigenvalue.
 
     An eigenvector's sign means nothing; its largest entry is made positive.
 
+    Args:
+        x: Floats, or 8-bit levels from 0 to 255 that mean 255ths. Many images of many pixels are
+            taken a chunk at a time, and may lie in a file that is mapped into memory.
+        rank: 1 for the direction of the largest variance.
+
     Raises:
         BayesgapError: fewer images or pixels than `rank`, or values that are no finite floats.
     """
-    check_floating(x)
-    if not x.isfinite().all():
+    if not (isinstance(x, Tensor) and is_levels(x)):
+        check_floating(x)
+    if not all(chunk.isfinite().all() for chunk in x.split(CHUNK)):
         raise BayesgapError("Images with NaN or infinity have no principal directions.")
-    points = x.flatten(1).double()
-    if not 1 <= rank <= min(len(points) - 1, points.shape[1]):
-        raise BayesgapError(
-            f"{len(points)} images of {points.shape[1]} values have no eigenvalue number {rank}."
-        )
-    mean = points.mean(dim=0)
-    _, singular, directions = torch.linalg.svd(points - mean, full_matrices=False)
+    points = x.detach().flatten(1)
+    n, dimension = points.shape
+    if not 1 <= rank <= min(n - 1, dimension):
+        raise BayesgapError(f"{n} images of {dimension} values have no eigenvalue number {rank}.")
+    if n * dimension * min(n, dimension) > DENSE:
+        mean = pixel_means(points)
+        directions, variances, residual = principal_directions(points, mean, rank)
+        deviation = variances[-1].clamp(min=0).sqrt().item()
+        if residual > ROUNDED:
+            warnings.warn(
+                f"The direction of eigenvalue number {rank} is not exact (its residual is "
+                f"{residual:.1g} of the largest eigenvalue): its neighbours are too close to it.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+    else:
+        exact = unit_values(points).double()
+        mean = exact.mean(dim=0)
+        _, singular, directions = torch.linalg.svd(exact - mean, full_matrices=False)
+        deviation = (singular[rank - 1] / n**0.5).item()
     direction = directions[rank - 1]
     direction = direction * direction[direction.abs().argmax()].sign()
-    return Spread(mean, direction, (singular[rank - 1] / len(points) ** 0.5).item())
+    return Spread(mean, direction, deviation)
 
 
 def _with_outlier(

@@ -1,0 +1,103 @@
+"""A run of `bayesgap reproduce`: from what was asked for to all results."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bayesgap.errors import BayesgapError
+from bayesgap.images.celeba import ATTRIBUTES, open_celeba, task_name
+from bayesgap.paper.exhibit import Exhibit, Setting
+from bayesgap.paper.exhibits import EXHIBITS, choose, jobs_of
+from bayesgap.paper.fit import fit_faces
+from bayesgap.paper.jobs import TASKS, TaskJob, theory
+from bayesgap.paper.results import Results, collect
+from bayesgap.paper.scales import DIGITS
+from bayesgap.runs.run import Resources, run
+from bayesgap.runs.store import Store
+from bayesgap.tasks.catalog import known_tasks, own_folder
+
+MAIN_SECTIONS = ("table1",)  # of the main job's report, which shows the rest in its own way
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will compute.
+
+    Attributes:
+        setting: What it was asked for.
+        exhibits: The figures and tables with a section each.
+        main: Whether the main job is part of it.
+        jobs: The attacks on tasks' classifiers.
+    """
+
+    setting: Setting
+    exhibits: list[Exhibit]
+    main: bool
+    jobs: list[TaskJob]
+
+
+def plan(
+    names: Sequence[str],
+    scale: str,
+    *,
+    seed: int,
+    celeba: Path | None = None,
+    attributes: Sequence[str] | None = None,
+    tasks: Path | None = None,
+) -> Plan:
+    """What to compute for some figures and tables.
+
+    Tasks of faces that are wanted and not in the user's folder are fitted here, into it.
+
+    Args:
+        names: Of figures and tables, or "all"; none is the main job.
+        scale: "quick", "default" or "paper".
+        seed: The one number that all random numbers follow from.
+        celeba: A copy of CelebA.
+        attributes: Whose tasks of faces to study; with a copy, the paper's twelve by default.
+        tasks: The user's folder of tasks.
+
+    Raises:
+        BayesgapError: an unknown name, scale or attribute, or a copy that cannot be read.
+    """
+    if scale not in DIGITS:
+        raise BayesgapError(f"There is no scale {scale!r}. Known are {', '.join(DIGITS)}.")
+    main = not names or "all" in names
+    exhibits = choose(names) if names else [EXHIBITS[name] for name in MAIN_SECTIONS]
+    folder = tasks or own_folder()
+    wanted = list(TASKS)
+    copy = None
+    if celeba is not None:
+        opened = open_celeba(celeba)
+        copy = str(celeba.resolve()), opened.checksum
+        wanted += fit_faces(opened, attributes or list(ATTRIBUTES), folder)
+    else:
+        wanted += [task_name(attribute) for attribute in attributes or ()]
+    known = known_tasks(folder)
+    for name in wanted:
+        if name not in known:
+            raise BayesgapError(
+                f"The task {name} is not in {folder}: give your copy of CelebA with --celeba, so "
+                "that it can be fitted."
+            )
+    at_hand = {name: known[name][-1] for name in wanted}
+    setting = Setting(scale, seed, at_hand, copy)
+    return Plan(setting, exhibits, main, jobs_of(setting, exhibits, main=main))
+
+
+def compute(plan: Plan, store: Store, resources: Resources) -> Results:
+    """Compute what the store lacks, and read all results."""
+    setting = plan.setting
+    observed = [theory(seed=setting.seed)] if plan.main else []
+    own = [
+        stage
+        for exhibit in plan.exhibits
+        if exhibit.available(setting)
+        for stage in exhibit.stages(setting).values()
+    ]
+    finished = run(
+        [*observed, *(stage for job in plan.jobs for stage in job.stages()), *own],
+        store,
+        resources,
+    )
+    return collect(setting, plan.jobs, finished, finished[observed[0]] if observed else None)

@@ -1,6 +1,7 @@
 import math
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -9,10 +10,17 @@ from sklearn.exceptions import ConvergenceWarning
 
 from bayesgap.densities import fitting
 from bayesgap.densities.em import fit_em
-from bayesgap.densities.fitting import QUANTISATION_VARIANCE, check_images, initialise
+from bayesgap.densities.fitting import (
+    QUANTISATION_VARIANCE,
+    check_images,
+    initialise,
+    pixel_means,
+    pixel_variances,
+    principal_directions,
+)
 from bayesgap.densities.sgd import fit_sgd
 from bayesgap.errors import BayesgapError
-from strategies import PROPERTY, SEEDS, seeded, uniform, without_shape_checks
+from strategies import PROPERTY, SEEDS, normal, seeded, uniform, without_shape_checks
 
 both_fits = pytest.mark.parametrize("fit", [fit_em, fit_sgd])
 
@@ -39,7 +47,7 @@ def test_the_default_floor_is_the_variance_of_rounding_to_8_bits():
         (torch.rand(5), {}, r"Images \(n, …\) .* got \(5,\)"),
         (torch.rand(0, 4), {}, r"got \(0, 4\)"),
         (torch.rand(5, 0), {}, r"got \(5, 0\)"),
-        (torch.randint(0, 255, (5, 4), dtype=torch.uint8), {}, r"these are torch\.uint8"),
+        (torch.ones(5, 4, dtype=torch.int8), {}, r"these are torch\.int8"),
         (torch.ones(5, 4, dtype=torch.int64), {}, r"these are torch\.int64"),
         (torch.rand(5, 4), {"components": 0}, r"got 0 and 1"),
         (torch.rand(5, 4), {"components": -3}, r"got -3 and 1"),
@@ -121,6 +129,123 @@ def test_any_floating_point_images_can_be_fitted(fit, change):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         assert fit(x, 1, 1, seed=0, max_iterations=3).density.components == 1
+
+
+# Levels.
+
+
+def levels(seed, *shape):
+    """8-bit images that differ in where they are bright, so that clusters and factors exist."""
+    generator = seeded(seed)
+    bright = 200 * (uniform(generator, *shape[:1], *[1] * (len(shape) - 1)) < 0.5)
+    noise = 50 * uniform(generator, *shape)
+    ramp = torch.linspace(0, 1, shape[-1], dtype=torch.float64)
+    return (bright * ramp + noise).round().to(torch.uint8)
+
+
+@both_fits
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("isotropic", [False, True])
+def test_levels_are_fitted_like_floats_in_255ths(fit, dtype, isotropic):
+    x = levels(0, 90, 2, 3, 2)
+    x[:, 0, 1, 1] = 37  # a pixel that never varies
+    settings = {"seed": 0, "isotropic": isotropic, "dtype": dtype, "max_iterations": 8, "chunk": 32}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        ours, floats = (fit(data, 3, 2, **settings) for data in (x, x.float() / 255))
+    assert ours.log_likelihoods == floats.log_likelihoods
+    for name in ("weights", "means", "factors", "noise"):
+        assert torch.equal(getattr(ours.density, name), getattr(floats.density, name))
+
+
+@both_fits
+def test_levels_may_lie_in_a_file_mapped_into_memory(fit, tmp_path):
+    x = levels(1, 60, 3, 4)
+    np.save(tmp_path / "x.npy", x.numpy())
+    mapped = torch.from_numpy(np.load(tmp_path / "x.npy", mmap_mode="c"))
+    before = (tmp_path / "x.npy").read_bytes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fits = [fit(data, 2, 1, seed=0, max_iterations=4) for data in (x, mapped)]
+    assert fits[0].log_likelihoods == fits[1].log_likelihoods
+    assert torch.equal(mapped, x)
+    assert (tmp_path / "x.npy").read_bytes() == before
+
+
+def test_equal_levels_are_not_counted_as_distinct():
+    x = levels(2, 1, 16).expand(1500, 16)
+    with pytest.raises(BayesgapError, match=r"1500 images \(1 distinct\)"):
+        fit_em(x, 2, 1, seed=0)
+
+
+@pytest.mark.parametrize("values", [1, 30, 10**6])
+def test_moments_do_not_depend_on_chunks(monkeypatch, values):
+    monkeypatch.setattr(fitting, "CHUNK_VALUES", values)
+    x = levels(3, 40, 7)
+    exact = x.numpy() / 255
+    means = pixel_means(x)
+    np.testing.assert_allclose(means, exact.mean(axis=0), rtol=1e-7)
+    np.testing.assert_allclose(pixel_variances(x, means), exact.var(axis=0), rtol=1e-6)
+
+
+# The leading directions of many images.
+
+
+@pytest.mark.parametrize(("n", "dimension", "count"), [(300, 120, 7), (60, 200, 12), (90, 8, 8)])
+def test_leading_directions_are_those_of_the_full_decomposition(n, dimension, count):
+    scales = torch.linspace(1, 0.05, dimension, dtype=torch.float64)
+    x = 3 + normal(seeded(n), n, dimension) * scales
+    mean = x.mean(dim=0)
+    directions, values, residual = principal_directions(x, mean, count)
+    _, singular, expected = torch.linalg.svd(x - mean, full_matrices=False)
+    torch.testing.assert_close(values, singular[:count].square() / n, rtol=1e-12, atol=0)
+    cosines = (directions * expected[:count]).sum(dim=1).abs()
+    torch.testing.assert_close(cosines, torch.ones(count).double(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        directions @ directions.mT, torch.eye(count).double(), rtol=0, atol=1e-12
+    )
+    assert residual < 1e-13
+
+
+def test_a_tolerance_ends_the_search_for_directions_sooner(monkeypatch):
+    x = normal(seeded(0), 900, 400) * torch.linspace(1, 0.2, 400, dtype=torch.float64)
+    products = []
+    times = fitting._covariance_times
+    monkeypatch.setattr(
+        fitting, "_covariance_times", lambda *args: products.append(1) or times(*args)
+    )
+    mean = x.mean(dim=0)
+    exact = principal_directions(x, mean, 3)
+    needed = len(products)
+    near = principal_directions(x, mean, 3, tolerance=1e-3)
+    assert len(products) - needed < needed
+    assert exact[2] < 1e-13 < near[2] <= 1e-3
+    # An eigenvalue is off by no more than the residual.
+    assert (near[1] - exact[1]).abs().max() <= near[2] * exact[1][0]
+
+
+def test_images_of_fewer_dimensions_than_directions_asked_for_span_the_rest():
+    x = normal(seeded(1), 50, 2) @ normal(seeded(2), 2, 30)
+    directions, values, residual = principal_directions(x, x.mean(dim=0), 5)
+    assert (values[:2] > 0.1).all()
+    assert values[2:].abs().max() < 1e-12
+    torch.testing.assert_close(
+        directions @ directions.mT, torch.eye(5).double(), rtol=0, atol=1e-12
+    )
+    assert residual < fitting.ROUNDED
+
+
+def test_a_start_of_many_images_spans_what_an_exact_one_spans(monkeypatch):
+    x = levels(4, 200, 30)
+    arguments = {"isotropic": False, "noise_floor": 1e-5, "seed": 0}
+    exact = initialise(x, 2, 1, **arguments)
+    monkeypatch.setattr(fitting, "DENSE", 0.0)
+    monkeypatch.setattr(fitting, "SMALLEST_BLOCK", 4)
+    iterative = initialise(x, 2, 1, **arguments)
+    torch.testing.assert_close(iterative.weights, exact.weights)
+    torch.testing.assert_close(iterative.means, exact.means)
+    for ours, theirs in zip(iterative.factors, exact.factors, strict=True):
+        torch.testing.assert_close(ours @ ours.mT, theirs @ theirs.mT, rtol=0, atol=2e-3)
 
 
 # The start.

@@ -53,7 +53,9 @@ def write_csv(folder, numbers, absent="-1"):
     rows = [
         ",".join([name_of(n), *("1" if has(n, c) else absent for c in COLUMNS)]) for n in numbers
     ]
-    (folder / "list_attr_celeba.csv").write_text("\n".join([f"image_id,{','.join(COLUMNS)}", *rows]))
+    (folder / "list_attr_celeba.csv").write_text(
+        "\n".join([f"image_id,{','.join(COLUMNS)}", *rows])
+    )
 
 
 LISTS = {
@@ -363,7 +365,7 @@ def test_no_image_that_can_be_used_is_refused(folder, images, tmp_path):
 
 
 def test_folders_that_are_no_copy_are_refused(tmp_path, folder, images):
-    with pytest.raises(BayesgapError, match="nowhere holds neither list_attr_celeba.txt nor"):
+    with pytest.raises(BayesgapError, match=r"nowhere holds neither list_attr_celeba\.txt nor"):
         open_celeba(tmp_path / "nowhere")
     images.rename(tmp_path / "moved")
     with pytest.raises(BayesgapError, match="celeba holds no folder img_align_celeba"):
@@ -526,7 +528,9 @@ def test_a_cache_that_would_run_code_is_not_read(folder, tmp_path):
 
     np.save(cache / "faces.npy", np.array([Harmful()], dtype=object), allow_pickle=True)
     sealed = json.loads((cache / "index.json").read_text())
-    sealed["index"]["sha256"] = celeba.hashlib.sha256((cache / "faces.npy").read_bytes()).hexdigest()
+    sealed["index"]["sha256"] = celeba.hashlib.sha256(
+        (cache / "faces.npy").read_bytes()
+    ).hexdigest()
     sealed["sha256"] = celeba._seal(sealed["index"])
     (cache / "index.json").write_text(json.dumps(sealed))
     assert open_celeba(folder).images.shape == (len(NUMBERS), 3, 64, 64)

@@ -5,8 +5,11 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from sklearn.exceptions import ConvergenceWarning
 
+from bayesgap.densities import fitting
 from bayesgap.errors import BayesgapError
+from bayesgap.tasks import symmetry
 from bayesgap.tasks.symmetry import asymmetric, principal_spread, symmetric
 from bayesgap.tasks.task import Spread
 from strategies import (
@@ -219,6 +222,41 @@ def test_the_spread_of_single_precision_images_is_computed_in_double():
     assert torch.equal(single.direction, double.direction)
 
 
+def spectrum(seed, n, dimension):
+    """Images whose variances fall like those of photographs, with a common offset."""
+    scales = torch.arange(1, dimension + 1, dtype=torch.float64) ** -0.5
+    rotation = torch.linalg.qr(normal(seeded(seed + 1), dimension, dimension)).Q
+    return 0.5 + 0.1 * (normal(seeded(seed), n, dimension) * scales) @ rotation
+
+
+@pytest.mark.parametrize(("n", "dimension"), [(900, 300), (250, 400)])
+def test_the_spread_of_many_images_is_that_of_the_full_decomposition(monkeypatch, n, dimension):
+    x = spectrum(n, n, dimension)
+    full = principal_spread(x)
+    monkeypatch.setattr(symmetry, "DENSE", 0.0)
+    ours = principal_spread(x)
+    torch.testing.assert_close(ours.mean, full.mean, rtol=1e-14, atol=0)
+    torch.testing.assert_close(ours.direction, full.direction, rtol=0, atol=1e-11)
+    assert ours.deviation == pytest.approx(full.deviation, rel=1e-13)
+
+
+@pytest.mark.parametrize("dense", [0.0, math.inf])
+def test_the_spread_of_levels_is_that_of_floats_in_255ths(monkeypatch, dense):
+    monkeypatch.setattr(symmetry, "DENSE", dense)
+    x = (255 * spectrum(3, 200, 120).clamp(0, 1)).round().to(torch.uint8).reshape(200, 3, 5, 8)
+    levels, floats = principal_spread(x), principal_spread(x.float() / 255)
+    assert torch.equal(levels.mean, floats.mean)
+    assert torch.equal(levels.direction, floats.direction)
+    assert levels.deviation == floats.deviation
+
+
+def test_a_direction_that_its_neighbours_hide_is_said_to_be_inexact(monkeypatch):
+    monkeypatch.setattr(symmetry, "DENSE", 0.0)
+    monkeypatch.setattr(fitting, "LARGEST_BASIS", 120)
+    with pytest.warns(ConvergenceWarning, match="eigenvalue number 50 is not exact"):
+        principal_spread(normal(seeded(0), 2000, 300))  # white noise
+
+
 @pytest.mark.parametrize(
     ("n", "dimension", "rank", "held"),
     [
@@ -242,7 +280,7 @@ def test_as_many_images_as_a_rank_needs_are_enough():
 
 def test_images_that_are_no_finite_floats_have_no_spread():
     for x, held in (
-        (torch.zeros(60, 60, dtype=torch.uint8), r"got torch\.uint8"),
+        (torch.zeros(60, 60, dtype=torch.int64), r"got torch\.int64"),
         (torch.zeros(60, 60).numpy(), "got a ndarray"),
         (torch.full((60, 60), math.nan), "NaN or infinity"),
     ):

@@ -176,9 +176,9 @@ def expectation(
         centred, squared = workspace[:, : len(images)]
         if dimension < images.shape[1]:
             images = images.index_select(1, varying)
-        if is_levels(images):  # without a temporary, as said of the workspace
-            images = torch.div(images.to(workspace.device), 255, out=squared)
-        torch.sub(images.to(workspace), whitening.centre, out=centred)
+        if is_levels(images) and squared.dtype == torch.float32:  # no new memory, as said above
+            images = squared.copy_(images).div_(255)
+        torch.sub(unit_values(images).to(workspace), whitening.centre, out=centred)
         torch.mul(centred, centred, out=squared)
         log_prob, u = score(centred, squared, whitening)
         joint = log_prob + log_weights

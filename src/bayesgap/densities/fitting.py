@@ -86,7 +86,7 @@ def is_levels(x: Tensor) -> bool:
 
 def unit_values(x: Tensor) -> Tensor:
     """Pixel values in [0, 1]: floats as they are, 8-bit levels as float32 in 255ths."""
-    return torch.div(x, 255, out=torch.empty_like(x, dtype=torch.float32)) if is_levels(x) else x
+    return x.float().div_(255) if is_levels(x) else x
 
 
 def exact_chunks(x: Float[Tensor, "n d"] | UInt8[Tensor, "n d"]) -> Iterator[Tensor]:

@@ -26,7 +26,7 @@ from typing import BinaryIO, Literal, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from bayesgap.errors import BayesgapError
@@ -277,7 +277,7 @@ def decode(path: Path) -> UInt8[np.ndarray, "3 64 64"] | str:
             if image.size != ALIGNED_SIZE:  # known before any pixel is decoded
                 return f"is of {image.size[0]}×{image.size[1]} pixels, not 178×218"
             square = image.convert("RGB").crop(CROP)
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         return "is no JPEG image"
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         return f"cannot be decoded: {getattr(error, 'strerror', None) or error}"
@@ -510,8 +510,8 @@ def _write_faces(
 ) -> tuple[list[int], dict[str, str]]:
     """Decode images into an array file, as many at a time as memory should hold.
 
-    Threads, since Pillow decodes without the interpreter's lock: on two cores they reach nine
-    tenths of what processes do, and need neither a guarded main module nor a fork.
+    Threads, since Pillow decodes without the interpreter's lock: on two cores they reach five
+    sixths of what processes do, and need neither a guarded main module nor a fork.
     """
     numbers: list[int] = []
     unreadable: dict[str, str] = {}

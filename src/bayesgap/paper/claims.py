@@ -269,6 +269,9 @@ def ld_grad_agrees_with_cw(results: Results) -> Claim:
     for task in results.tasks:
         measured = results.measured[task, SYMMETRIC, BAYES]
         outcomes = measured.outcomes
+        if "cw-l2" not in outcomes:
+            numbers.append(Number(f"{task} (CW-L2 was not run at this scale)", *UNKNOWN))
+            continue
         success = {r["attack"]: r["success_rate"] or 0.0 for r in measured.records}
         y = results.points[task, SYMMETRIC]["y"]
         cw = l2_table(outcomes["cw-l2"], y[: len(outcomes["cw-l2"][0].l2)])

@@ -173,7 +173,7 @@ def _fit_attribute(
     fits = []
     for label, label_name in enumerate(classes):
         x = copy.images[rows[y == label]]
-        components = max(1, round(len(x) / IMAGES_A_COMPONENT))
+        components = components_for(len(x))
         fits.append(fit_em(x, components, FACE_LATENT, seed=SEED))
         advance(note=f"{attribute}: {label_name}, {len(x)} faces, {components} components")
     settings = {
@@ -197,6 +197,11 @@ def _fit_attribute(
     )
     task.save(path, dtype=torch.float32)
     _catalogued(name, path, settings, _face_facts(Task.load(path), copy, attribute))
+
+
+def components_for(faces: int) -> int:
+    """How many components a class of so many faces gets (appendix B.1)."""
+    return max(1, round(faces / IMAGES_A_COMPONENT))
 
 
 def _face_facts(fitted: Task, copy: CelebA, attribute: str) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def _block(
     """One classifier's part of a gallery; its top and height are shares of the figure's."""
     measured = results.measured[task, variant, kind]
     points = results.points[task, variant]
-    shown = _shown(results, task, variant)
+    shown = _shown(results, task, variant).flatten()
     original = points["x"][shown].double()
     adversarial = measured.best[0].images[shown].double()
     change = adversarial - original
@@ -132,16 +132,23 @@ def _block(
     axis.tick_params(labelsize=7)
 
 
-def _shown(results: Results, task: str, variant: str) -> list[int]:
-    """The first points of each class that every classifier of the variant decides correctly."""
+def _shown(results: Results, task: str, variant: str) -> Tensor:
+    """For each class, the first points that the most classifiers of the variant decide correctly.
+
+    Returns:
+        Indices (classes, points).
+    """
     points = results.points[task, variant]
     y = points["y"]
-    good = ~points["outlier"]
+    good = torch.zeros(len(y))
     for kind in results.job(task, variant).classifiers:
-        table = l2_table(results.measured[task, variant, kind].best[:1], y)
-        good &= table[0].isfinite()
-    rows = [((y == label) & good).nonzero().flatten()[:PER_CLASS] for label in y.unique()]
-    return torch.cat(rows).tolist()
+        good += l2_table(results.measured[task, variant, kind].best[:1], y)[0].isfinite()
+    good[points["outlier"]] = -1  # which look like noise
+    rows = []
+    for label in y.unique():
+        own = (y == label).nonzero().flatten()
+        rows.append(own[good[own].argsort(descending=True, stable=True)][:PER_CLASS])
+    return torch.stack([row[: min(map(len, rows))] for row in rows])
 
 
 def _strip(axis: Axes, images: Float[Tensor, "n C H W"], name: str) -> None:
@@ -192,7 +199,7 @@ def first_figure(results: Results, task: str) -> Figure:
             lines = axes[2 * label : 2 * label + 2]
             for place, (variant, kind) in enumerate(columns, 1):
                 points = results.points[task, variant]
-                point = next(p for p in shown[variant] if points["y"][p] == label)
+                point = shown[variant][label, 0]
                 original = points["x"][point].double()
                 outcome = results.measured[task, variant, kind].best[0]
                 found = outcome.images[point].double()

@@ -1,0 +1,155 @@
+"""Tasks of faces from generated JPEGs in CelebA's layout to the files that a run leaves."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bayesgap.classifiers.allconv import Training
+from bayesgap.errors import BayesgapError
+from bayesgap.images.celeba import open_celeba
+from bayesgap.paper import experiment, fit, reproduction, scales
+from bayesgap.paper.real import PARTS, as_data, draw, read_real
+from bayesgap.report.page import Wanted, write_report
+from bayesgap.runs.run import Resources
+from bayesgap.runs.store import Store
+from bayesgap.tasks.catalog import known_tasks, load_task
+
+# On so few images, of more values than images, the linear SVM's solver does not finish.
+pytestmark = pytest.mark.filterwarnings("ignore:Liblinear failed to converge")
+
+NUMBERS = [*range(1, 81), *range(162_771, 162_791), *range(182_638, 182_658)]
+TINY = dataclasses.replace(
+    scales.FACES_TOO["quick"],
+    images=40,
+    seeds=2,
+    per_class=2,
+    curve_per_class=1,
+    widths=(1,),
+    gammas=(0.0003,),
+    training=Training(epochs=1),
+    robust=scales.trades(l2=0.5, linf=0.01, wide=0.02, steps=1, epochs=1),
+)
+
+
+def smiles(number):
+    return number % 2
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """A copy of CelebA whose smiling faces are the brighter ones."""
+    folder = tmp_path_factory.mktemp("celeba")
+    (folder / "img_align_celeba").mkdir()
+    random = np.random.default_rng(0)
+    for number in NUMBERS:
+        coarse = random.integers(0, 160, (8, 8, 3)) + 60 * smiles(number)
+        image = Image.fromarray(coarse.astype(np.uint8)).resize((178, 218), Image.BILINEAR)
+        image.save(folder / "img_align_celeba" / f"{number:06}.jpg", quality=90)
+    lines = [f"{n:06}.jpg,{2 * smiles(n) - 1}" for n in NUMBERS]
+    (folder / "list_attr_celeba.csv").write_text("\n".join(["image_id,Smiling", *lines]) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    patch.setattr(reproduction, "TASKS", ())
+    patch.setitem(scales.FACES_TOO, "quick", TINY)
+    patch.setattr(fit, "FACE_LATENT", 2)
+    for name in ("VALIDATION_IMAGES", "POOL_IMAGES", "MANY_IMAGES", "TEST_IMAGES"):
+        patch.setattr(experiment, name, 40)
+    yield
+    patch.undo()
+
+
+def ran_with(names, copy, folder, *, faces):
+    plan = reproduction.plan(
+        names, "quick", seed=0, celeba=copy, attributes=["Smiling"], tasks=folder / "tasks"
+    )
+    results = reproduction.compute(plan, Store(str(folder / "store")), Resources())
+    out = folder / f"faces-{faces}"
+    write_report(results, Wanted(plan.exhibits, plan.main, faces), out)
+    return (
+        results,
+        json.loads((out / "results.json").read_text()),
+        (out / "report.html").read_text(),
+    )
+
+
+@pytest.fixture(scope="module")
+def ran(small, copy, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    names = ["fig1", "fig4", "fig6", "fig12", "fig13", "table1", "table2"]
+    return folder, *ran_with(names, copy, folder, faces=True)
+
+
+def test_a_fitted_task_is_kept_by_name_in_the_users_folder(ran, copy):
+    folder, _, document, _ = ran
+    task = load_task("celeba-smiling/symmetric", folder=folder / "tasks")
+    assert task.image_shape == (3, 64, 64)
+    assert task.class_names == ("not smiling", "smiling")
+    assert task.facts["faces"] == [40, 40]
+    (known,) = known_tasks(folder / "tasks")["celeba-smiling"]
+    assert {t["sha256"] for t in document["tasks"] if t["version"]} == {known.sha256}
+
+
+def test_a_task_that_is_there_is_not_fitted_again(ran, copy, monkeypatch):
+    folder, *_ = ran
+
+    def never(*args, **kwargs):
+        raise AssertionError
+
+    monkeypatch.setattr(fit, "fit_em", never)
+    assert fit.fit_faces(open_celeba(copy), ["Smiling"], folder / "tasks") == ["celeba-smiling"]
+
+
+def test_a_handed_on_task_needs_no_faces(ran, small, tmp_path):
+    folder, *_ = ran
+    plan = reproduction.plan(
+        ["table1"], "quick", seed=0, attributes=["Smiling"], tasks=folder / "tasks"
+    )
+    assert [job.name for job in plan.jobs] == ["celeba-smiling"]
+
+
+def test_components_are_one_for_a_thousand_faces():
+    assert [fit.components_for(n) for n in (1, 499, 1_499, 1_501, 20_000)] == [1, 1, 1, 2, 20]
+
+
+def test_real_and_sampled_faces_have_their_sections(ran):
+    *_, document, page = ran
+    kinds = {(r["variant"], r["classifier"]) for r in document["results"]}
+    assert ("real", "rbf-svm") in kinds
+    assert ("symmetric", "bayes-optimal") in kinds
+    assert ("real", "bayes-optimal") not in kinds
+    assert all(r["gap"] is None for r in document["results"] if r["variant"] == "real")
+    assert page.count("data:image/png") >= 5
+    assert "A picture of faces is left out" not in page
+
+
+def test_a_report_without_faces_holds_diagrams_only(ran, copy):
+    folder, *_ = ran
+    *_, page = ran_with(["fig1", "fig6", "fig13"], copy, folder, faces=False)
+    assert page.count("A picture of faces is left out") == 2
+    assert "data:image/png" not in page
+    assert "data:image/svg+xml" in page
+
+
+def test_the_three_parts_of_real_faces_are_the_official_splits(small, copy):
+    checksum = open_celeba(copy).checksum
+    about = {"name": "celeba-smiling", "limit": 50, "seed": 0, "celeba": str(copy)}
+    data = as_data(read_real(**about, checksum=checksum))
+    assert [len(data.parts[part][1]) for part in PARTS] == [80, 20, 20]
+    x, y = draw(data, "test", 10, seed=0)
+    assert x.dtype == torch.float64
+    assert y.bincount().tolist() == [5, 5]
+    assert len(x.unique(dim=0)) == 10
+    assert x.max() <= 1
+    brightness = x.mean(dim=(1, 2, 3))
+    assert brightness[y == 1].mean() > brightness[y == 0].mean() + 0.1
+    with pytest.raises(BayesgapError, match="changed during the run"):
+        read_real(**about, checksum="another")

@@ -128,7 +128,7 @@ def reproduce(
         str | None, typer.Option(help="Address of a Dask scheduler to run on instead.")
     ] = None,
 ) -> None:
-    """Run the paper's experiments and write report.html, results.json and results.csv.
+    """Run the paper's experiments and write report.html, claims.md, results.json and results.csv.
 
     Finished stages are kept in the store: an interrupted run goes on where it stopped, and the
     same run again computes nothing.

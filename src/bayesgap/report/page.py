@@ -26,11 +26,12 @@ from bayesgap.paper.scales import FACES
 from bayesgap.progress import progress
 from bayesgap.report import galleries, plots, theory_plots, words
 from bayesgap.report.exhibits import SECTIONS
+from bayesgap.report.markdown import claims_page
 from bayesgap.report.section import Picture, Section
 from bayesgap.runs.stage import Stage
 from bayesgap.runs.store import Result
 
-FILES = ("report.html", "results.json", "results.csv")
+FILES = ("report.html", "results.json", "results.csv", "claims.md")
 COLUMNS = 4  # tasks beside each other
 
 
@@ -61,7 +62,7 @@ class Wanted:
 def write_report(
     results: Results, wanted: Wanted, folder: Path
 ) -> tuple[dict[str, Any], list[Claim]]:
-    """Write `report.html`, `results.json` and `results.csv`, each whole or not at all.
+    """Write the files of a report, each whole or not at all.
 
     Returns:
         What `results.json` holds, and the claims.
@@ -87,9 +88,13 @@ def write_report(
         if own
     }
     html = render(results, wanted, document, by_exhibit, found)
-    contents = dict(
-        zip(FILES, (html, files.dump(document, indent=1) + "\n", as_csv(document)), strict=True)
+    texts = (
+        html,
+        files.dump(document, indent=1) + "\n",
+        as_csv(document),
+        claims_page(by_exhibit, document),
     )
+    contents = dict(zip(FILES, texts, strict=True))
     for name, text in contents.items():
         _write(folder / name, text)
     return document, claims

@@ -34,6 +34,14 @@ def test_the_claim_is_about_the_mean_loss(symmetric, replicates, verdict):
     assert claim.numbers[0].value == pytest.approx((990 - symmetric) / 1_000)
 
 
+def test_tasks_may_have_different_numbers_of_trainings():
+    uneven = found(990, 950)
+    del uneven["mnist-2-7|cnn|real|2"], uneven["mnist-2-7|cnn|symmetric|2"]
+    claim = next(iter(table2.claims(uneven)))
+    assert [number.trainings for number in claim.numbers] == [3, 3, 3]
+    assert claim.numbers[-1].value == pytest.approx(0.04)
+
+
 def test_the_paper_loses_five_percent_on_average():
     losses = [real - symmetric for real, symmetric in table2.PAPER.values()]
     assert sum(losses) / len(losses) == pytest.approx(5.04)

@@ -26,6 +26,7 @@ TINY = dataclasses.replace(
     scales.FACES_TOO["quick"],
     images=40,
     seeds=2,
+    cnn_seeds=2,
     per_class=2,
     curve_per_class=1,
     widths=(1,),

@@ -21,6 +21,7 @@ TINY = dataclasses.replace(
     scales.DIGITS["quick"],
     images=120,
     seeds=2,
+    cnn_seeds=2,
     per_class=4,
     curve_per_class=2,
     checks={BAYES: {"ddn": 2, "cw-l2": 1}},

@@ -158,8 +158,10 @@ def certificate_stage(setting: Setting, name: str, variant: str) -> Stage:
     )
 
 
-def training_samples(setting: Setting, name: str, variant: str) -> list[dict[str, Any]]:
-    """Which images each replicate's classifiers are trained on."""
+def training_samples(
+    setting: Setting, name: str, variant: str, kind: str = ""
+) -> list[dict[str, Any]]:
+    """Which images each replicate's classifiers of a kind are trained on."""
     identity = data_stage(setting, name, variant).identity
     scale = setting.scale_for(name)
     return [
@@ -167,7 +169,7 @@ def training_samples(setting: Setting, name: str, variant: str) -> list[dict[str
             "images": scale.images,
             "sample_seed": seed_of("training", identity, setting.seed, replicate),
         }
-        for replicate in range(scale.seeds)
+        for replicate in range(scale.cnn_seeds if kind == "cnn" else scale.seeds)
     ]
 
 
@@ -223,7 +225,7 @@ def classifier_stages(setting: Setting, name: str, variant: str, kind: str) -> l
         return [
             Stage("optimum", experiment.study_optimum, draw, task, f"optimum of {name}/{variant}")
         ]
-    samples = training_samples(setting, name, variant)
+    samples = training_samples(setting, name, variant, kind)
     scale = setting.scale_for(name)
     if kind == "linear-svm":
         return [Stage(kind, experiment.train_linear, s, task, f"linear SVM {on}") for s in samples]

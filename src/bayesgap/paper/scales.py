@@ -23,6 +23,7 @@ class Scale:
         task_kind: "digits" or "faces".
         images: Training images of each classifier.
         seeds: Training sets, and classifiers of each kind.
+        cnn_seeds: The same of plain CNNs, which scatter more; the first ones are those.
         per_class: Attacked points of each class.
         checks: For each kind of classifier, further attacks on the first seed and how many points
             of each class they face.
@@ -44,6 +45,7 @@ class Scale:
     task_kind: str
     images: int
     seeds: int
+    cnn_seeds: int
     per_class: int
     checks: Mapping[str, Mapping[str, int]]
     checked: tuple[str, ...]
@@ -87,6 +89,7 @@ DIGITS = {
         task_kind="digits",
         images=1_000,
         seeds=1,
+        cnn_seeds=1,
         per_class=100,
         checks={BAYES: {"cw-l2": 5}},
         checked=("symmetric",),
@@ -104,6 +107,7 @@ DIGITS = {
         task_kind="digits",
         images=3_000,
         seeds=3,
+        cnn_seeds=5,
         per_class=100,
         checks={
             BAYES: {"ld-grad-tight": 100, "ddn": 100, "cw-l2": 25},
@@ -126,6 +130,7 @@ DIGITS = {
         task_kind="digits",
         images=10_000,
         seeds=5,
+        cnn_seeds=10,
         per_class=500,
         checks={
             BAYES: {"ld-grad-tight": 500, "ddn": 500, "cw-l2": 100},
@@ -152,6 +157,7 @@ FACES_TOO = {
         task_kind="faces",
         images=600,
         seeds=1,
+        cnn_seeds=1,
         per_class=10,
         checks={},
         checked=(),
@@ -161,16 +167,17 @@ FACES_TOO = {
         gammas=(0.0002, 0.001),
         rbf_accuracy=0.9,
         costs=(COST, 2_500 * COST),
-        training=Training(epochs=2),
-        robust=trades(l2=1.0, linf=2 / 255, wide=8 / 255, steps=5, epochs=2),
+        training=Training(epochs=4, batch=50, learning_rate=1e-3),
+        robust=trades(l2=1.0, linf=2 / 255, wide=8 / 255, steps=2, epochs=2),
     ),
     "default": Scale(
         name="default",
         task_kind="faces",
         images=4_000,
         seeds=3,
-        per_class=50,
-        checks={BAYES: {"ddn": 50, "cw-l2": 5}, "cnn": {"cw-l2": 5}},
+        cnn_seeds=3,
+        per_class=25,
+        checks={BAYES: {"ddn": 25, "cw-l2": 10}, "cnn": {"cw-l2": 5}},
         checked=("symmetric",),
         curve_per_class=10,
         widths=(4, 8),
@@ -178,14 +185,17 @@ FACES_TOO = {
         gammas=(0.0001, 0.0003, 0.001, 0.003),
         rbf_accuracy=0.9,
         costs=(COST, 5_000 * COST),
-        training=Training(epochs=4),
-        robust=trades(l2=1.0, linf=2 / 255, wide=8 / 255, steps=10, epochs=4),
+        training=Training(epochs=10, batch=50, learning_rate=1e-3),
+        robust=trades(
+            l2=1.0, linf=2 / 255, wide=8 / 255, steps=5, epochs=10, batch=50, learning_rate=1e-3
+        ),
     ),
     "paper": Scale(
         name="paper",
         task_kind="faces",
         images=20_000,
         seeds=5,
+        cnn_seeds=5,
         per_class=100,
         checks={
             BAYES: {"ld-grad-tight": 100, "ddn": 100, "cw-l2": 50},
@@ -198,8 +208,10 @@ FACES_TOO = {
         gammas=(0.0001, 0.0003, 0.0005, 0.001, 0.002, 0.003),
         rbf_accuracy=0.9,
         costs=(COST, 5_000 * COST),
-        training=Training(epochs=10),
-        robust=trades(l2=1.0, linf=2 / 255, wide=8 / 255, steps=10, epochs=10),
+        training=Training(epochs=10, batch=50, learning_rate=1e-3),
+        robust=trades(
+            l2=1.0, linf=2 / 255, wide=8 / 255, steps=10, epochs=10, batch=50, learning_rate=1e-3
+        ),
     ),
 }
 

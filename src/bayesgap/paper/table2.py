@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from bayesgap.classifiers.module import decisions
 from bayesgap.evaluation.statistics import mean_with_interval
@@ -96,7 +97,10 @@ def claims(found: Mapping[str, Result]) -> list[Claim]:
     numbers = []
     for kind in KINDS:
         # Trainings and tasks are crossed as trainings and points are elsewhere.
-        losses = torch.tensor([row.losses for row in made if row.kind == kind]).double().mT
+        losses = pad_sequence(
+            [torch.tensor(row.losses).double() for row in made if row.kind == kind],
+            padding_value=torch.nan,
+        )
         numbers.append(
             Number(
                 f"mean loss of {kind} over {losses.shape[1]} tasks",

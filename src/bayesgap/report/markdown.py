@@ -16,7 +16,8 @@ def claims_page(claims: Mapping[str, Sequence[Claim]], document: Mapping[str, An
     """
     rows = [(where, claim) for where, several in claims.items() for claim in several]
     sizes = "; ".join(
-        f"{kind}: {size['seeds']} training seeds, {size['images']} training images each, "
+        f"{kind}: {size['seeds']} training seeds ({size['cnn_seeds']} of plain CNNs), "
+        f"{size['images']} training images each, "
         f"{size['per_class']} attacked points a class"
         for kind, size in document["sizes"].items()
     )

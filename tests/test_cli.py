@@ -54,6 +54,7 @@ def test_tasks_lists_every_released_task():
         (["exam", "nosuch", "--task", "mnist-0-6/symmetric", "--store", "OUT"], "'nosuch'"),
         (["exam", "ddn", "--out", "FILE/out"], "FILE"),
         (["reproduce", "fig19", "--out", "OUT"], "'fig19'"),
+        (["reproduce", "fig13", "--tasks", "OUT"], "fig13 needs celeba-smiling"),
         (["reproduce", "all", "--celeba", "FILE", "--out", "OUT"], "FILE"),
         (["reproduce", "fig13", "--attribute", "Smiling", "--tasks", "OUT"], "celeba-smiling"),
         (["reproduce", "fig13", "--attribute", "Young", "--tasks", "OUT"], "'Young'"),

@@ -60,6 +60,7 @@ class Exhibit:
         stages: Which it needs besides the attacks on tasks' classifiers, by name.
         claims: What the paper says of it, judged by the results of `stages`.
         tasks: Which of the tasks at hand it is about.
+        only: The one task that it is about, where there is one.
         jobs: The variants of each of those tasks whose classifiers are attacked for it, and the
             kinds of classifiers.
         judges: What the paper says of it, judged by those attacks' `Results`.
@@ -71,6 +72,7 @@ class Exhibit:
     stages: Callable[[Setting], Mapping[str, Stage]] = lambda setting: {}
     claims: Callable[[Mapping[str, Result]], Sequence[Claim]] = lambda found: ()
     tasks: Callable[[Setting], tuple[str, ...]] = every_task
+    only: str | None = None
     jobs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     judges: Sequence[Callable[[Any], Claim]] = ()
 

@@ -14,8 +14,11 @@ def gallery(name: str, task: str, about: str) -> Exhibit:
     return Exhibit(
         name=name,
         title=f"{about}: adversarial images, perturbations and their histograms, every classifier",
-        needs=OWN_TASKS if task.startswith("mnist") else f"the fitted task {task}",
+        needs=OWN_TASKS
+        if task.startswith("mnist")
+        else f"{task} (--celeba, or a task file handed on)",
         tasks=lambda setting: tuple(one for one in (task,) if one in setting.tasks),
+        only=task,
         jobs=EVERY_CLASSIFIER,
     )
 

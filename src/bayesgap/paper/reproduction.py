@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bayesgap.errors import BayesgapError
-from bayesgap.images.celeba import ATTRIBUTES, open_celeba, task_name
+from bayesgap.images.celeba import ATTRIBUTES, attribute_of, open_celeba, task_name
 from bayesgap.paper.exhibit import Exhibit, Setting
 from bayesgap.paper.exhibits import EXHIBITS, choose, jobs_of
 from bayesgap.paper.fit import fit_faces
 from bayesgap.paper.jobs import TASKS, TaskJob, theory
 from bayesgap.paper.results import Results, collect
-from bayesgap.paper.scales import DIGITS
+from bayesgap.paper.scales import DIGITS, FACES
 from bayesgap.runs.run import Resources, run
 from bayesgap.runs.store import Store
 from bayesgap.tasks.catalog import known_tasks, own_folder
@@ -54,34 +54,43 @@ def plan(
         scale: "quick", "default" or "paper".
         seed: The one number that all random numbers follow from.
         celeba: A copy of CelebA.
-        attributes: Whose tasks of faces to study; with a copy, the paper's twelve by default.
+        attributes: Whose tasks of faces to study; with a copy, the paper's twelve by default, or
+            those of the figures that are about one task each.
         tasks: The user's folder of tasks.
 
     Raises:
-        BayesgapError: an unknown name, scale or attribute, or a copy that cannot be read.
+        BayesgapError: an unknown name, scale or attribute, a copy that cannot be read, or a figure
+            whose task is not at hand.
     """
     if scale not in DIGITS:
         raise BayesgapError(f"There is no scale {scale!r}. Known are {', '.join(DIGITS)}.")
     main = not names or "all" in names
     exhibits = choose(names) if names else [EXHIBITS[name] for name in MAIN_SECTIONS]
     folder = tasks or own_folder()
-    wanted = list(TASKS)
+    about = [exhibit.only for exhibit in exhibits if exhibit.only and "all" not in names]
     copy = None
     if celeba is not None:
         opened = open_celeba(celeba)
         copy = str(celeba.resolve()), opened.checksum
-        wanted += fit_faces(opened, attributes or list(ATTRIBUTES), folder)
+        # Figures about one task each need no other to be fitted.
+        every = len(about) < len(exhibits)
+        some = [attribute_of(name) for name in about if name.startswith(FACES)]
+        wanted = fit_faces(opened, attributes or (list(ATTRIBUTES) if every else some), folder)
     else:
-        wanted += [task_name(attribute) for attribute in attributes or ()]
+        wanted = [task_name(attribute) for attribute in attributes or ()]
     known = known_tasks(folder)
+    wanted += [name for name in about if name in known]
     for name in wanted:
         if name not in known:
             raise BayesgapError(
                 f"The task {name} is not in {folder}: give your copy of CelebA with --celeba, so "
                 "that it can be fitted."
             )
-    at_hand = {name: known[name][-1] for name in wanted}
+    at_hand = {name: known[name][-1] for name in dict.fromkeys([*TASKS, *wanted])}
     setting = Setting(scale, seed, at_hand, copy)
+    for exhibit in exhibits:
+        if "all" not in names and not exhibit.available(setting):
+            raise BayesgapError(f"{exhibit.name} needs {exhibit.needs}.")
     return Plan(setting, exhibits, main, jobs_of(setting, exhibits, main=main))
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from bayesgap.evaluation.measure import SMALL_CHANGE, l2_table
 from bayesgap.images.mnist import load_mnist
 from bayesgap.paper.experiment import BAYES, as_task
-from bayesgap.paper.jobs import ASYMMETRIC, KINDS, NOISY, REAL, SYMMETRIC
+from bayesgap.paper.jobs import ASYMMETRIC, KINDS, REAL, SYMMETRIC
 from bayesgap.paper.results import Results
 from bayesgap.paper.scales import FACES
 from bayesgap.report.plots import COLOURS, NAMES, STYLE, bracket
@@ -25,7 +25,9 @@ EVERY = ((SYMMETRIC, BAYES), (ASYMMETRIC, BAYES), *((SYMMETRIC, kind) for kind i
 OPTIMA = ((SYMMETRIC, BAYES), (ASYMMETRIC, BAYES))
 
 
-def samples(results: Results, task: str) -> Figure:
+def samples(
+    results: Results, task: str, variants: Sequence[str] = (SYMMETRIC, ASYMMETRIC)
+) -> Figure:
     """Real images where they are at hand, and samples of the task's variants (figure 4, top)."""
     lines = {}
     if not task.startswith(FACES):
@@ -34,9 +36,7 @@ def samples(results: Results, task: str) -> Figure:
     elif (task, REAL) in results.points:
         points = results.points[task, REAL]
         lines["real test faces"] = _alternating(points["x"], points["y"])
-    for variant in (SYMMETRIC, ASYMMETRIC, NOISY):
-        if (task, variant) not in results.points:
-            continue
+    for variant in variants:
         job = results.job(task, variant)
         known = as_task(results.finished[job.data])
         drawn, labels = known.sample(20 * SAMPLES, seed=job.points.seed)
@@ -210,8 +210,10 @@ def first_figure(results: Results, task: str) -> Figure:
                 decided = known.class_names[int(outcome.after[point])]
                 lines[1, place].set_ylabel("")
                 lines[1, place].set_xlabel(f"L2 {(found - original).norm():.2f}", fontsize=8)
-                lines[0, place].set_title(f"{NAMES[kind]}\n{variant}: “{decided}”", fontsize=8)
-            lines[0, 0].set_title(f"original\nsymmetric: “{name}”", fontsize=8)
+                lines[0, place].set_title(
+                    f"{NAMES[kind]}, {variant}\ndecides “{decided}”", fontsize=8
+                )
+            lines[0, 0].set_title(f"original, symmetric\n“{name}”", fontsize=8)
             lines[1, 0].axis("off")
             lines[1, 0].text(0.5, 0.5, "change, magnified:", ha="center", fontsize=8)
         return figure

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from bayesgap.evaluation.measure import HEADLINE_SUCCESS, Outcome
+from bayesgap.paper.claims import ACCURATE
 from bayesgap.paper.experiment import BAYES
 from bayesgap.paper.fig9 import Curve
 from bayesgap.paper.jobs import ASYMMETRIC, KINDS, SYMMETRIC, VARIANTS
@@ -36,6 +37,7 @@ COLOURS = {
     "trades-linf-wide": "#E69F00",
 }
 BESIDE = 4  # tasks, at most, where two bar charts stand side by side
+HIGHEST = 1.5  # of the optimum, on the axis of curves over training
 LEAST_EXCESS = 1e-6  # below, a logarithmic axis shows nothing
 STYLE: Any = {
     "font.size": 9,
@@ -250,10 +252,10 @@ def training_curves(curves: Sequence[Curve]) -> Figure:
                 _training_curve(axis, curve, place)
             axis.set_xscale("log")
             axis.set_title(task, fontsize=9)
-            axis.set_ylim(bottom=0)
+            axis.set_xlabel("samples seen in training")
+            axis.set_ylim(0, HIGHEST * own[0].lower.nanmean().item())
         for axis in axes.flat[len(tasks) :]:
             axis.set_visible(False)
-        figure.supxlabel("samples seen in training", fontsize=9)
         figure.supylabel("mean L2 of the best attack", fontsize=9)
         handles: dict[str, Any] = {}
         for axis in axes.flat:
@@ -264,23 +266,16 @@ def training_curves(curves: Sequence[Curve]) -> Figure:
 
 def _training_curve(axis: Axes, curve: Curve, place: int) -> None:
     colours = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-    means = [
-        (samples, *interval)
-        for samples, interval in zip(curve.samples, curve.means(), strict=True)
-        if interval[0] is not None
-    ]
-    samples, mean, *_ = zip(*means, strict=True) if means else ((), ())
-    axis.plot(
-        samples,
-        mean,
-        color=colours[place % len(colours)],
-        marker="os^Dv<"[place % 6],
-        markersize=4,
-        label=curve.name,
-    )
+    colour = colours[place % len(colours)]
+    means = [l2.nanmean().item() for l2 in curve.l2]
+    marker = "os^Dv<"[place % 6]
+    axis.plot(curve.samples, means, color=colour, marker=marker, markersize=4, label=curve.name)
+    for samples, mean, correct in zip(curve.samples, means, curve.correct, strict=True):
+        if min(correct) < ACCURATE * curve.images:
+            axis.plot(samples, mean, marker, color=colour, markerfacecolor="white", markersize=4)
     for replicate in range(curve.l2[0].shape[0]):
         own = [l2[replicate].nanmean().item() for l2 in curve.l2]
-        axis.plot(curve.samples, own, ".", color=colours[place % len(colours)], markersize=3)
+        axis.plot(curve.samples, own, ".", color=colour, markersize=3)
 
 
 def optimality_against_cost(records: Sequence[dict[str, Any]]) -> Figure:

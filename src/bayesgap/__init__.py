@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bayesgap.errors import BayesgapError
     from bayesgap.evaluation.evaluate import Evaluation, evaluate
     from bayesgap.evaluation.exam import Exam, exam
+    from bayesgap.images.celeba import load_celeba
     from bayesgap.images.mnist import load_mnist
     from bayesgap.radius.certificate import Verification, verify
     from bayesgap.radius.certify import Bracket, certify
@@ -48,6 +49,7 @@ _MODULES = {
     "exam": "evaluation.exam",
     "fit_em": "densities.em",
     "fit_sgd": "densities.sgd",
+    "load_celeba": "images.celeba",
     "load_mnist": "images.mnist",
     "load_task": "tasks.catalog",
     "named_attack": "attacks.named",
@@ -77,6 +79,7 @@ __all__ = [
     "exam",
     "fit_em",
     "fit_sgd",
+    "load_celeba",
     "load_mnist",
     "load_task",
     "named_attack",

@@ -332,6 +332,10 @@ def _no_growth(made: list[Curve]) -> Claim:
         f"accuracy of {ACCURATE:.0%} to the last, for every network; and from the first network to "
         "each other one after the last checkpoint",
         numbers,
+        [
+            "The widths and depths of the paper's networks stand in a drawing only, and its "
+            "appendix D.1 speaks of strides where B.3 pools; ours are named."
+        ],
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bayesgap.errors import BayesgapError
-from bayesgap.images.celeba import ATTRIBUTES, attribute_of, open_celeba, task_name
+from bayesgap.images.celeba import ATTRIBUTES, CelebA, attribute_of, open_celeba, task_name
 from bayesgap.paper.exhibit import Exhibit, Setting
 from bayesgap.paper.exhibits import EXHIBITS, choose, jobs_of
 from bayesgap.paper.fit import fit_faces
@@ -14,7 +14,7 @@ from bayesgap.paper.results import Results, collect
 from bayesgap.paper.scales import DIGITS, FACES
 from bayesgap.runs.run import Resources, run
 from bayesgap.runs.store import Store
-from bayesgap.tasks.catalog import known_tasks, own_folder
+from bayesgap.tasks.catalog import Known, known_tasks, own_folder
 
 MAIN_SECTIONS = ("table1",)  # of the main job's report, which shows the rest in its own way
 
@@ -66,32 +66,45 @@ def plan(
         raise BayesgapError(f"There is no scale {scale!r}. Known are {', '.join(DIGITS)}.")
     main = not names or "all" in names
     exhibits = choose(names) if names else [EXHIBITS[name] for name in MAIN_SECTIONS]
+    asked = [] if main else exhibits
     folder = tasks or own_folder()
-    about = [exhibit.only for exhibit in exhibits if exhibit.only and "all" not in names]
-    copy = None
-    if celeba is not None:
-        opened = open_celeba(celeba)
-        copy = str(celeba.resolve()), opened.checksum
-        # Figures about one task each need no other to be fitted.
-        every = len(about) < len(exhibits)
-        some = [attribute_of(name) for name in about if name.startswith(FACES)]
-        wanted = fit_faces(opened, attributes or (list(ATTRIBUTES) if every else some), folder)
+    opened = None if celeba is None else open_celeba(celeba)
+    setting = Setting(
+        scale,
+        seed,
+        _at_hand(asked, opened, attributes, folder),
+        None if celeba is None or opened is None else (str(celeba.resolve()), opened.checksum),
+    )
+    for exhibit in asked:
+        if not exhibit.available(setting):
+            raise BayesgapError(f"{exhibit.name} needs {exhibit.needs}.")
+    return Plan(setting, exhibits, main, jobs_of(setting, exhibits, main=main))
+
+
+def _at_hand(
+    asked: Sequence[Exhibit], copy: CelebA | None, attributes: Sequence[str] | None, folder: Path
+) -> dict[str, Known]:
+    """The package's own tasks, and those of faces that are wanted, fitted where they are not.
+
+    A figure about one task brings it along where it is fitted already.
+    """
+    about = [exhibit.only for exhibit in asked if exhibit.only]
+    if copy is None:
+        faces = [task_name(attribute) for attribute in attributes or ()]
     else:
-        wanted = [task_name(attribute) for attribute in attributes or ()]
+        # Figures that are all about one task each need no others to be fitted.
+        some = [attribute_of(name) for name in about if name.startswith(FACES)]
+        every = len(some) < len(asked) or not asked
+        faces = fit_faces(copy, attributes or (list(ATTRIBUTES) if every else some), folder)
     known = known_tasks(folder)
-    wanted += [name for name in about if name in known]
-    for name in wanted:
+    for name in faces:
         if name not in known:
             raise BayesgapError(
                 f"The task {name} is not in {folder}: give your copy of CelebA with --celeba, so "
                 "that it can be fitted."
             )
-    at_hand = {name: known[name][-1] for name in dict.fromkeys([*TASKS, *wanted])}
-    setting = Setting(scale, seed, at_hand, copy)
-    for exhibit in exhibits:
-        if "all" not in names and not exhibit.available(setting):
-            raise BayesgapError(f"{exhibit.name} needs {exhibit.needs}.")
-    return Plan(setting, exhibits, main, jobs_of(setting, exhibits, main=main))
+    brought = [name for name in about if name in known]
+    return {name: known[name][-1] for name in dict.fromkeys([*TASKS, *faces, *brought])}
 
 
 def compute(plan: Plan, store: Store, resources: Resources) -> Results:

@@ -10,6 +10,7 @@ from bayesgap.evaluation.statistics import (
     mean_with_interval,
     ratio_with_interval,
     share_with_interval,
+    table_share_with_interval,
 )
 from toys import SEEDS, normal, property_settings
 
@@ -272,3 +273,21 @@ def test_a_share_of_nothing_or_of_all_ends_at_0_or_1(trials):
 
 def test_no_trials_tell_nothing():
     assert binomial_interval(0, 0) == (0.0, 1.0)
+
+
+def test_a_share_of_all_points_has_the_width_of_their_number():
+    ones = torch.ones(3, 10, dtype=torch.float64)
+    expected = binomtest(10, 10).proportion_ci(method="exact")
+    assert table_share_with_interval(ones) == pytest.approx((1.0, expected.low, 1.0))
+    ones[:, 4:] = torch.nan
+    expected = binomtest(4, 4).proportion_ci(method="exact")
+    assert table_share_with_interval(ones) == pytest.approx((1.0, expected.low, 1.0))
+    assert table_share_with_interval(ones[:, 4:]) == (None, None, None)
+
+
+def test_a_share_that_scatters_over_trainings_is_as_wide_as_they_are():
+    values = torch.zeros(3, 400, dtype=torch.float64)
+    for seed, share in enumerate((0.4, 0.5, 0.6)):
+        values[seed, : round(400 * share)] = 1
+    expected = students([0.4, 0.5, 0.6])
+    assert table_share_with_interval(values) == pytest.approx((0.5, expected.low, expected.high))

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from bayesgap.evaluation.statistics import binomial_interval
-from bayesgap.paper import table1
+from bayesgap.paper import fig12, table1
 from bayesgap.paper.claim import NOT_DECIDED, NOT_REPRODUCED, REPRODUCED, Claim, Number
 
 
@@ -67,10 +67,21 @@ def test_table_1_holds_the_papers_fifteen_rows():
 
 
 def test_percents_of_the_table_carry_the_interval_of_their_points():
-    assert table1.with_interval(4, "mnist-0-6") == (0.04, *binomial_interval(4, 100))
-    assert table1.with_interval(22, "celeba-eyeglasses") == (0.22, *binomial_interval(11, 50))
-    # No 50 faces give an odd percent.
-    assert table1.with_interval(99, "celeba-brown-hair") == (0.99, *binomial_interval(99, 100))
+    assert table1.with_interval(4, 100) == (0.04, *binomial_interval(4, 100))
+    assert table1.with_interval(22, 50) == (0.22, *binomial_interval(11, 50))
+    assert table1.points_of("mnist-0-6", "rbf-svm") == 100
+    # Every percent is that of a whole number of points.
+    for task, row in table1.PAPER.items():
+        for kind, percents in row.items():
+            for percent in percents:
+                assert percent * table1.points_of(task, kind) % 100 == 0
+
+
+def test_figure_12s_percents_come_from_its_number_of_points():
+    for clean, adversarial, _ in fig12.PAPER["celeba-male"].values():
+        for printed in (clean, adversarial):
+            count = round(printed / 100 * fig12.PAPER_POINTS)
+            assert round(100 * count / fig12.PAPER_POINTS, 1) == printed
 
 
 def test_table_1_puts_the_papers_attack_beside_the_best():

@@ -48,9 +48,9 @@ def test_checkpoints_are_a_chain_of_stages():
     known = known_tasks()["mnist-0-6"][-1]
     stages = fig9.stages(Setting("default", 0, {"mnist-0-6": known}))
     size = fig9.DIGITS["default"]
-    assert len(stages) == 1 + len(size.checkpoints) * len(size.networks) * size.seeds
+    assert len(stages) == 2 + len(size.checkpoints) * len(size.networks) * size.seeds
     legs = [stage for stage in in_order(stages.values()) if stage.name == "online"]
-    assert len(legs) == len(stages) - 1
+    assert len(legs) == len(stages) - 2
     starts = {stage.settings["first"] for stage in legs}
     assert starts == {0, *size.checkpoints[:-1]}
     # Networks of one replicate see the same images; replicates see others.
@@ -59,8 +59,11 @@ def test_checkpoints_are_a_chain_of_stages():
 
 def results(l2, correct=1_000, success=1.0, seeds=3):
     """Two networks of one task, whose mean L2 after each checkpoint is given."""
+    y = torch.zeros(10, dtype=torch.int64)
+    lower = torch.full((10,), 3.0, dtype=torch.float64)
     found = {
-        "toy|certified": Result({"lower": torch.full((10,), 3.0, dtype=torch.float64)}),
+        "toy|points": Result({"y": y}),
+        "toy|certified": Result({"lower": lower, "before": y.clone()}),
     }
     for width, means in l2.items():
         for replicate in range(seeds):
@@ -95,8 +98,27 @@ def test_curves_hold_each_network_with_its_trainings():
         ({4: {1_000: 1.0, 5_000: 1.0}, 8: {1_000: 1.0, 5_000: 2.9}}, {}, [NOT_REPRODUCED] * 2),
         (FLAT, {"seeds": 1}, [NOT_DECIDED, NOT_DECIDED]),
         (FLAT, {"success": 0.9}, [NOT_DECIDED, NOT_DECIDED]),
-        (FLAT, {"correct": 900}, [NOT_REPRODUCED, NOT_DECIDED]),
+        (FLAT, {"correct": 900}, [NOT_DECIDED, NOT_DECIDED]),
     ],
 )
 def test_the_two_claims_follow_their_rules(l2, settings, verdicts):
     assert [claim.verdict for claim in claims(results(l2, **settings))] == verdicts
+
+
+def test_networks_that_have_not_learned_are_left_out_by_name():
+    found = results({4: {1_000: 1.5, 5_000: 1.5}, 8: {1_000: 2.9, 5_000: 2.9}})
+    for name, result in found.items():
+        if name.startswith("toy|8|2|0"):
+            result.values["correct"] = 930
+    still, growth = claims(found)
+    assert (still.verdict, growth.verdict) == (REPRODUCED, REPRODUCED)
+    assert len(still.numbers) == len(growth.numbers) == 1
+    assert "toy, width 8, 5 convolutions" in still.remarks[-1]
+    assert "5,000 samples here, the paper's at 1,000,000" in still.remarks[1]
+
+
+def test_points_that_the_optimum_gets_wrong_do_not_count():
+    found = results(FLAT)
+    found["toy|points"].tensors["y"][0] = 1
+    (curve, _) = curves(found)
+    assert curve.lower.isnan().tolist() == [True] + [False] * 7

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bayesgap.images.mnist import load_mnist
+from bayesgap.images.mnist import load_mnist, mnist_checksum
 from bayesgap.paper.real import PARTS, RealImages, as_data, draw, read_real
 from bayesgap.runs.store import Result
 from strategies import random_task
@@ -9,7 +9,7 @@ from strategies import random_task
 
 @pytest.fixture(scope="module")
 def digits():
-    return as_data(read_real(name="mnist-0-6", limit=600, seed=0))
+    return as_data(read_real(name="mnist-0-6", limit=600, seed=0, checksum=mnist_checksum()))
 
 
 def test_the_parts_of_mnist_share_no_image(digits):
@@ -37,9 +37,17 @@ def test_where_a_class_has_few_images_both_are_as_few():
     x = torch.arange(10, dtype=torch.uint8)[:, None, None, None].expand(10, 1, 2, 2)
     y = (torch.arange(10) >= 7).long()
     data = RealImages(dict.fromkeys(PARTS, (x, y)))
-    images, labels = data.sample(100, seed=0)
+    images, labels = data.sample(100, seed=0, part="test")
     assert labels.bincount().tolist() == [3, 3]
     assert set((images[labels == 1] * 255).round()[:, 0, 0, 0].tolist()) == {7.0, 8.0, 9.0}
+
+
+def test_training_takes_at_most_half_of_a_class(digits):
+    first, labels = digits.sample(10_000, seed=0)
+    second, _ = digits.sample(10_000, seed=1)
+    assert labels.bincount().tolist() == [300, 300]
+    shared = len(first) + len(second) - len(torch.cat([first, second]).unique(dim=0))
+    assert 200 < shared < 400
 
 
 def test_a_task_is_drawn_from_as_it_is_sampled():

@@ -106,7 +106,31 @@ def test_a_task_that_is_there_is_not_fitted_again(ran, copy, monkeypatch):
         raise AssertionError
 
     monkeypatch.setattr(fit, "fit_em", never)
-    assert fit.fit_faces(open_celeba(copy), ["Smiling"], folder / "tasks") == ["celeba-smiling"]
+    (known,) = fit.fit_faces(open_celeba(copy), ["Smiling"], folder / "tasks")
+    assert (known.name, known.version) == ("celeba-smiling", 1)
+    assert fit.faces_at_hand(open_celeba(copy), ["Smiling"], folder / "tasks") == [known]
+
+
+def test_another_limit_is_another_version_and_other_faces_are_refused(small, copy, tmp_path):
+    opened = open_celeba(copy)
+    (first,) = fit.fit_faces(opened, ["Smiling"], tmp_path, limit=30)
+    (second,) = fit.fit_faces(opened, ["Smiling"], tmp_path, limit=35)
+    assert (first.version, second.version) == (1, 2)
+    assert first.path.exists()
+    assert second.entry["settings"]["faces"] == [35, 35]
+    other = dataclasses.replace(opened, checksum="of another copy")
+    with pytest.raises(BayesgapError, match="fitted to other faces"):
+        fit.faces_at_hand(other, ["Smiling"], tmp_path)
+
+
+def test_the_main_job_takes_faces_along(small, copy, ran, monkeypatch):
+    folder, *_ = ran
+    monkeypatch.setattr(reproduction, "TASKS", ("mnist-0-6",))
+    monkeypatch.setitem(scales.DIGITS, "quick", dataclasses.replace(TINY, task_kind="digits"))
+    _, document, page = ran_with([], copy, folder, faces=True)
+    variants = {(r["task"], r["variant"]) for r in document["results"]}
+    assert {("celeba-smiling", "symmetric"), ("celeba-smiling", "asymmetric")} <= variants
+    assert "Table 1" in page
 
 
 def test_a_handed_on_task_needs_no_faces(ran, small, tmp_path):

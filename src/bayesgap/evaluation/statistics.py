@@ -120,6 +120,22 @@ def share_with_interval(successes: Sequence[int], trials: int) -> tuple[float, f
     return pooled[0] / pooled[1], max(0.0, low), min(1.0, high)
 
 
+def table_share_with_interval(
+    successes: Float[Tensor, "seeds points"],
+) -> tuple[float | None, float | None, float | None]:
+    """The share of successes, 1 and not 0, over seeds and points, with its 95 % interval.
+
+    The wider of `mean_with_interval` and the binomial one of as many points, since where all
+    succeed nothing can be resampled that failed. NaN where there is no value.
+    """
+    mean, low, high = mean_with_interval(successes)
+    if mean is None or low is None or high is None:
+        return mean, low, high
+    points = int(successes.isfinite().any(dim=0).sum())
+    least, most = binomial_interval(round(mean * points), points)
+    return mean, max(0.0, min(low, least)), min(1.0, max(high, most))
+
+
 def binomial_interval(successes: int, trials: int) -> tuple[float, float]:
     """The 95 % interval of Clopper and Pearson for a share."""
     low, high = 0.0, 1.0

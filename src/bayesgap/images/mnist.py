@@ -1,5 +1,6 @@
 """MNIST, all 70,000 digits of it, as it travels with the package."""
 
+import hashlib
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
@@ -43,6 +44,13 @@ def load_mnist(
     chosen = label >= 0
     x = torch.from_numpy(images[chosen]).float().div_(255).unsqueeze(1)
     return x, torch.from_numpy(label[chosen])
+
+
+@cache
+def mnist_checksum() -> str:
+    """SHA-256 of the file of all digits."""
+    source = resources.files("bayesgap.images") / "data" / "mnist.npz"
+    return hashlib.sha256(source.read_bytes()).hexdigest()
 
 
 @cache

@@ -67,6 +67,7 @@ def jobs_of(setting: Setting, exhibits: Sequence[Exhibit], *, main: bool) -> lis
     if main:
         names = [name for name in TASKS if name in setting.tasks]
         wanted = {(name, v): dict.fromkeys(KINDS) for name in names for v in VARIANTS}
+        exhibits = [*exhibits, *(EXHIBITS[name] for name in MAIN)]
     for exhibit in exhibits:
         for name in exhibit.tasks(setting):
             for variant, kinds in exhibit.jobs.items():

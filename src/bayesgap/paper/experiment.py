@@ -305,10 +305,19 @@ def train_rbf(
     task: Result, gamma: Result, *, images: int, sample_seed: int, cost: float, seed: int
 ) -> Result:
     """One RBF SVM at the gamma that was chosen."""
+    chosen = gamma.values["gamma"]
+    return train_rbf_at(
+        task, images=images, sample_seed=sample_seed, gamma=chosen, cost=cost, seed=seed
+    )
+
+
+def train_rbf_at(
+    task: Result, *, images: int, sample_seed: int, gamma: float, cost: float, seed: int
+) -> Result:
+    """One RBF SVM at a gamma that is given."""
     known = as_data(task)
     x, y = draw(known, "training", images, seed=sample_seed)
-    chosen = [gamma.values["gamma"]]
-    (machine,) = train_rbf_svms(x, y, gammas=chosen, classes=known.classes, cost=cost)
+    (machine,) = train_rbf_svms(x, y, gammas=[gamma], classes=known.classes, cost=cost)
     return _tested(machine, known, seed)
 
 

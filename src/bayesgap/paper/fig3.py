@@ -171,8 +171,8 @@ def claims(found: Mapping[str, Result]) -> list[Claim]:
         Claim(
             "one predictive feature: brittle",
             "One feature that all samples of a class share, and hardly any of the other, gets so "
-            "large a weight that changing it alone alters the optimum's decision, which is no "
-            "less accurate for it.",
+            "large a weight that changing it alone alters the optimum's decision, although that "
+            "is nearly always right.",
             "a tiny change, erasing a mole, drastically changes the optimum's output; unseen "
             "images have it too, so that the weight does not hurt generalization (section 2, "
             "figure 3)",

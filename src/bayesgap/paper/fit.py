@@ -100,8 +100,8 @@ def fit_digits(digits: Sequence[int], folder: Path) -> dict[str, Any]:
 
 def fit_faces(
     copy: CelebA, attributes: Sequence[str], folder: Path, *, limit: int | None = FACES
-) -> list[str]:
-    """Fit the tasks of some attributes of CelebA that a folder does not hold yet.
+) -> list[Known]:
+    """Fit the tasks of some attributes to the faces of a copy, where a folder lacks them.
 
     By EM in float32, with the paper's n / 1000 components of 10 factors for n images of a class,
     and the variance of 8-bit quantisation as the floor on the noise, which faces do not reach.
@@ -109,24 +109,55 @@ def fit_faces(
     Args:
         copy: Of CelebA.
         attributes: Of the paper's twelve.
-        folder: Of tasks, to which new ones are added as version 1.
+        folder: Of tasks, to which new ones are added. What it holds of the same faces and limit
+            is not fitted again; other fits stay, as older versions.
         limit: The first so many training faces of each class; None is all there are.
-
-    Returns:
-        The names of their tasks.
 
     Raises:
         BayesgapError: an attribute that the paper has no task for or the copy no faces of, or a
             folder that cannot be written to.
     """
+    wanted = {"limit": limit, "sha256_of_faces": copy.checksum}
     names = {task_name(attribute): attribute for attribute in attributes}
-    there = read_catalogue(folder)
-    missing = {name: attribute for name, attribute in names.items() if name not in there}
+    found = {name: newest(name, folder) for name in names}
+    missing = [
+        name
+        for name, known in found.items()
+        if known is None or {**known.entry["settings"], **wanted} != known.entry["settings"]
+    ]
     with progress("fitting tasks of faces", 2 * len(missing)) as advance:
-        for name, attribute in missing.items():
+        for name in missing:
             folder.mkdir(parents=True, exist_ok=True)
-            _fit_attribute(copy, name, attribute, folder, limit, advance)
-    return list(names)
+            found[name] = _fit_attribute(copy, name, names[name], folder, limit, advance)
+    return [known for known in found.values() if known is not None]
+
+
+def faces_at_hand(copy: CelebA, attributes: Sequence[str], folder: Path) -> list[Known]:
+    """The tasks of some attributes, fitted to this copy of CelebA; what lacks is fitted.
+
+    Raises:
+        BayesgapError: a task was fitted to other faces, so that it may have seen this copy's test
+            faces; and what `fit_faces` refuses.
+    """
+    found = {attribute: newest(task_name(attribute), folder) for attribute in attributes}
+    for known in found.values():
+        if known and known.entry["settings"].get("sha256_of_faces") != copy.checksum:
+            raise BayesgapError(
+                f"{known.path} was fitted to other faces than those of {copy.folder}: give another "
+                f"--tasks folder, or fit it again (bayesgap fit {known.name} --celeba …)."
+            )
+    lacking = [attribute for attribute, known in found.items() if known is None]
+    fitted = {known.name: known for known in fit_faces(copy, lacking, folder)}
+    return [known or fitted[task_name(attribute)] for attribute, known in found.items()]
+
+
+def newest(name: str, folder: Path) -> Known | None:
+    """The newest version of a task in a folder."""
+    entries = read_catalogue(folder).get(name)
+    if not entries:
+        return None
+    entry = entries[-1]
+    return Known(name, entry["version"], entry["sha256"], folder / entry["file"], entry)
 
 
 def fit_by_name(
@@ -134,18 +165,18 @@ def fit_by_name(
 ) -> list[Known]:
     """Fit tasks, such as "mnist-3-8", "celeba-smiling" or "celeba" for the paper's twelve.
 
-    Digits are fitted anew, as a further version; faces where the folder does not hold them yet.
+    Digits are fitted anew, as a further version; faces where the folder lacks them.
 
     Raises:
         BayesgapError: a name of neither kind, faces without a copy of CelebA, and what the fits
             refuse.
     """
-    fitted: dict[str, None] = {}
+    fitted: list[Known | None] = []
     for name in names:
         digits = MNIST_NAME.fullmatch(name)
         if digits:
             fit_digits([int(digit) for digit in digits[1].split("-")[1:]], folder)
-            fitted[name] = None
+            fitted.append(newest(name, folder))
         elif name.partition("-")[0] != "celeba":
             raise BayesgapError(
                 f"There are no images for a task {name!r}: names are mnist-DIGIT-DIGIT, "
@@ -155,18 +186,13 @@ def fit_by_name(
             raise BayesgapError(f"{name} is fitted to faces: give your copy with --celeba.")
         else:
             attributes = list(ATTRIBUTES) if name == "celeba" else [attribute_of(name)]
-            faces = fit_faces(open_celeba(celeba), attributes, folder, limit=limit)
-            fitted |= dict.fromkeys(faces)
-    return [
-        Known(name, e["version"], e["sha256"], folder / e["file"], e)
-        for name in fitted
-        for e in read_catalogue(folder)[name][-1:]
-    ]
+            fitted += fit_faces(open_celeba(celeba), attributes, folder, limit=limit)
+    return [known for known in fitted if known is not None]
 
 
 def _fit_attribute(
     copy: CelebA, name: str, attribute: str, folder: Path, limit: int | None, advance: Advance
-) -> None:
+) -> Known | None:
     path = _next_file(name, folder)
     rows, y = copy.select(attribute, split="train", limit=limit)
     classes = class_names(attribute)
@@ -197,6 +223,7 @@ def _fit_attribute(
     )
     task.save(path, dtype=torch.float32)
     _catalogued(name, path, settings, _face_facts(Task.load(path), copy, attribute))
+    return newest(name, folder)
 
 
 def components_for(faces: int) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bayesgap.errors import BayesgapError
 from bayesgap.images.celeba import attribute_of, open_celeba
-from bayesgap.images.mnist import load_mnist
+from bayesgap.images.mnist import load_mnist, mnist_checksum
 from bayesgap.runs.store import Result
 from bayesgap.tasks.task import Task
 
@@ -41,12 +41,15 @@ class RealImages:
     ) -> tuple[Float[Tensor, "n C H W"], Int[Tensor, " n"]]:
         """n images, equally many of each class, or all there are; each at most once.
 
+        For training at most half of the smaller class is drawn, so that trainings differ.
+
         Returns:
             float64 images in [0, 1] and int64 labels, in random order.
         """
         x, y = self.parts[part]
         generator = torch.Generator().manual_seed(seed)
-        each = min(n // self.classes, int(y.bincount(minlength=self.classes).min()))
+        there = int(y.bincount(minlength=self.classes).min())
+        each = min(n // self.classes, there // 2 if part == "training" else there)
         shuffled = torch.randperm(len(y), generator=generator)
         rows = torch.cat([shuffled[y[shuffled] == c][:each] for c in range(self.classes)])
         rows = rows[torch.randperm(len(rows), generator=generator)]
@@ -62,20 +65,20 @@ def draw(
     return data.sample(n, seed=seed, part=part)
 
 
-def read_real(*, name: str, limit: int, seed: int, checksum: str = "", celeba: str = "") -> Result:
+def read_real(*, name: str, limit: int, seed: int, checksum: str, celeba: str = "") -> Result:
     """The real images of a task's classes.
 
     Args:
         name: Of the task, such as "mnist-0-6" or "celeba-male".
         limit: Images of each class in each part at most.
         seed: Of nothing: the first images are taken.
-        checksum: Of the copy of CelebA, which stands for it in the stage's key.
+        checksum: Of MNIST or the copy of CelebA, which stands for it in the stage's key.
         celeba: The folder of that copy.
 
     Raises:
         BayesgapError: no such images, or the copy changed since the run was planned.
     """
-    parts = _faces(name, limit, celeba, checksum) if celeba else _digits(name, limit)
+    parts = _faces(name, limit, celeba, checksum) if celeba else _digits(name, limit, checksum)
     tensors = {
         f"{part}.{which}": tensor
         for part, pair in zip(PARTS, parts, strict=True)
@@ -84,7 +87,9 @@ def read_real(*, name: str, limit: int, seed: int, checksum: str = "", celeba: s
     return Result(tensors, {"kind": "real", "name": name})
 
 
-def _digits(name: str, limit: int) -> list[tuple[Tensor, Tensor]]:
+def _digits(name: str, limit: int, checksum: str) -> list[tuple[Tensor, Tensor]]:
+    if mnist_checksum() != checksum:
+        raise BayesgapError("The package's digits changed during the run: start it again.")
     digits = [int(digit) for digit in name.removeprefix("mnist-").split("-")]
     x, y = load_mnist(digits, split="train")
     held_out = torch.arange(len(x)) % MNIST_VALIDATION == 0

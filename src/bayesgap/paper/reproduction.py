@@ -8,7 +8,7 @@ from bayesgap.errors import BayesgapError
 from bayesgap.images.celeba import ATTRIBUTES, CelebA, attribute_of, open_celeba, task_name
 from bayesgap.paper.exhibit import Exhibit, Setting
 from bayesgap.paper.exhibits import EXHIBITS, choose, jobs_of
-from bayesgap.paper.fit import fit_faces
+from bayesgap.paper.fit import faces_at_hand
 from bayesgap.paper.jobs import TASKS, TaskJob, theory
 from bayesgap.paper.results import Results, collect
 from bayesgap.paper.scales import DIGITS, FACES
@@ -95,7 +95,8 @@ def _at_hand(
         # Figures that are all about one task each need no others to be fitted.
         some = [attribute_of(name) for name in about if name.startswith(FACES)]
         every = len(some) < len(asked) or not asked
-        faces = fit_faces(copy, attributes or (list(ATTRIBUTES) if every else some), folder)
+        tasks = faces_at_hand(copy, attributes or (list(ATTRIBUTES) if every else some), folder)
+        faces = [known.name for known in tasks]
     known = known_tasks(folder)
     for name in faces:
         if name not in known:

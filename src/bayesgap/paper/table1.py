@@ -10,7 +10,8 @@ from bayesgap.paper.gallery import OWN_TASKS
 from bayesgap.paper.jobs import KINDS, SYMMETRIC
 from bayesgap.paper.scales import FACES
 
-DIGIT_POINTS, FACE_POINTS = 100, 50  # test points of a task: the steps of the percents say so
+DIGIT_POINTS, FACE_POINTS = 100, 50  # attacked points of a task: the steps of the percents say so
+CNN_POINTS = 100  # of faces: 99 % of 50 there is not
 
 # Percents as printed, (clean, adversarial); those of the optimum and the linear SVM are all the
 # same, and those of the CNN add up to 100.
@@ -58,8 +59,8 @@ def rows(document: dict[str, Any]) -> list[dict[str, Any]]:
             {
                 "task": task,
                 "classifier": kind,
-                "paper_clean": with_interval(clean, task),
-                "paper_adversarial": with_interval(adversarial, task),
+                "paper_clean": with_interval(clean, points_of(task, kind)),
+                "paper_adversarial": with_interval(adversarial, points_of(task, kind)),
                 "paper_attack": PAPER_ATTACK[kind],
                 "same_attack": same[0] if same else None,
                 "best": record,
@@ -68,12 +69,16 @@ def rows(document: dict[str, Any]) -> list[dict[str, Any]]:
     return cells
 
 
-def with_interval(percent: float | int, task: str) -> tuple[float, float, float]:
-    """A share that the paper prints, with the binomial 95 % interval of its number of points."""
-    # An odd percent of faces cannot come from 50 of them.
-    points = FACE_POINTS if task.startswith(FACES) and percent % 2 == 0 else DIGIT_POINTS
-    low, high = binomial_interval(round(percent / 100 * points), points)
-    return percent / 100, low, high
+def points_of(task: str, kind: str) -> int:
+    """How many points a column's percents seem to come from."""
+    if not task.startswith(FACES):
+        return DIGIT_POINTS
+    return CNN_POINTS if kind == "cnn" else FACE_POINTS
+
+
+def with_interval(percent: float | int, points: int) -> tuple[float, float, float]:
+    """A share that the paper prints, with the binomial 95 % interval of a number of points."""
+    return percent / 100, *binomial_interval(round(percent / 100 * points), points)
 
 
 EXHIBIT = Exhibit(

@@ -39,8 +39,7 @@ def fig1(results: Results, tasks: Sequence[str], found: Found) -> Section:
     (task,) = tasks
     sentence = (
         f"An image of each class of {task}, and the nearest images that the classifiers decide "
-        "otherwise. What alters the decision of the optimum of asymmetric data is hard to see; of "
-        "symmetric data it is not."
+        "otherwise. Is the change one that you would see?"
     )
     picture = Picture(
         galleries.first_figure(results, task),
@@ -106,11 +105,7 @@ def gallery(results: Results, tasks: Sequence[str], found: Found) -> Section:
 def fig9_(results: Results, tasks: Sequence[str], found: Found) -> Section:
     """Curves over the samples seen."""
     curves = fig9.curves(found)
-    accurate = [
-        curve.means()[-1][0]
-        for curve in curves
-        if min(curve.correct[-1]) >= ACCURATE * curve.images
-    ]
+    accurate = [curve.means()[-1][0] for curve in curves if curve.accurate(-1)]
     sentence = (
         f"After {max(c.samples[-1] for c in curves):,} samples, {len(accurate)} of {len(curves)} "
         f"networks have an accuracy of {percent(ACCURATE)} or more in every training; their mean "
@@ -201,7 +196,9 @@ def fig12_(results: Results, tasks: Sequence[str], found: Found) -> Section:
             if paper is None:
                 rows.append([task, NAMES[kind], *ours, "–", "–", "–"])
             else:
-                clean, adversarial = (table1.with_interval(p, task) for p in paper[:2])
+                clean, adversarial = (
+                    table1.with_interval(p, fig12.PAPER_POINTS) for p in paper[:2]
+                )
                 rows.append(
                     [
                         task,
@@ -220,8 +217,9 @@ def fig12_(results: Results, tasks: Sequence[str], found: Found) -> Section:
             *("the paper: clean", "adversarial", "mean L2"),
         ],
         rows,
-        "The paper's percentages with the binomial 95 % intervals of about 50 points. There is no "
-        "optimum: the density of real images is not known.",
+        f"The paper's percentages with the binomial 95 % intervals of {fig12.PAPER_POINTS} points, "
+        "from which they seem to come. There is no optimum: the density of real images is not "
+        "known.",
         words=2,
     )
     bars = {"real images": [(REAL, kind) for kind in LEARNED]}
@@ -281,14 +279,13 @@ def table2_(results: Results, tasks: Sequence[str], found: Found) -> Section:
     rows = []
     for row in table2.rows(found):
         paper = table2.PAPER.get(row.task) if row.kind in ROBUST else None
-        loss = sum(row.losses) / len(row.losses)
         rows.append(
             [
                 row.task,
                 NAMES[row.kind],
-                *(percent(sum(cell) / len(cell)) for cell in (row.real, row.symmetric)),
-                percent(loss),
-                str(row.images),
+                *(percent(right.mean().item()) for right in (row.real, row.symmetric)),
+                percent(table2.mean_loss([row]).mean().item()),
+                str(row.loss.shape[1]),
                 *(("–", "–", "–") if paper is None else (*(f"{p:g} %" for p in paper), "")),
             ]
         )

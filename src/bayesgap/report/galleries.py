@@ -17,6 +17,7 @@ from bayesgap.paper.jobs import ASYMMETRIC, KINDS, REAL, SYMMETRIC
 from bayesgap.paper.results import Results
 from bayesgap.paper.scales import FACES
 from bayesgap.report.plots import COLOURS, NAMES, STYLE, bracket
+from bayesgap.report.words import percent
 
 PER_CLASS = 5  # images of each class in a gallery
 BLOCK_INCHES = 2.1  # height of one classifier's part of a gallery
@@ -122,13 +123,13 @@ def _block(
     grid = figure.add_gridspec(1, 1, left=0.76, right=0.985, **inside)
     axis = figure.add_subplot(grid[0])
     edges, counts = np.array(histogram["edges"]), np.array(histogram["counts"])
-    axis.stairs(counts / counts.sum(), edges, fill=True, color=COLOURS[kind], alpha=0.75)
+    axis.stairs(counts / max(counts.sum(), 1), edges, fill=True, color=COLOURS[kind], alpha=0.75)
     axis.axvspan(-SMALL_CHANGE, SMALL_CHANGE, color="#f0e442", alpha=0.35, linewidth=0)
     axis.set_yscale("log")
     axis.minorticks_off()
     axis.set_ylim(1e-5, 1)
     axis.set_xlabel("change of a pixel, in 1/255", fontsize=7)
-    axis.set_title(f"{record['share_within_5']:.0%} within ±{SMALL_CHANGE}/255", fontsize=8)
+    axis.set_title(f"{percent(record['share_within_5'], 0)} within ±{SMALL_CHANGE}/255", fontsize=8)
     axis.tick_params(labelsize=7)
 
 

@@ -203,10 +203,10 @@ def _summary(results: Results, tasks: Sequence[str]) -> list[str]:
     return [
         f"On the symmetric tasks the Bayes-optimal classifier provably withstands changes of a "
         f"mean L2 of {sizes(SYMMETRIC, 'certified_lower')}; on the asymmetric ones it gives way "
-        f"at {sizes(ASYMMETRIC, 'mean_l2')}: there the data are at fault.",
+        f"at {sizes(ASYMMETRIC, 'mean_l2')}, which no training can be blamed for.",
         f"Trained on the symmetric tasks' samples, CNNs reach {relative('cnn')} of the optimum's "
         f"certified mean L2 and linear SVMs {relative('linear-svm')}, RBF SVMs "
-        f"{relative('rbf-svm')}: there the training makes the difference.",
+        f"{relative('rbf-svm')}, of the same data.",
     ]
 
 

@@ -100,8 +100,8 @@ def fig2(found: Mapping[str, Result]) -> Section:
                 "Background: the decision of the optimum. Dots: samples. The third row shows the "
                 "squares marked in the second. Last row: how near the closest other decision is, "
                 "for points that are decided correctly (in h without those of the broad "
-                "components); on its logarithmic axis the symmetric data stand at 1, the "
-                "asymmetric ones far to the left. Dotted: the upper bound, where it differs.",
+                "components), on a logarithmic axis where 1 is half the distance between the "
+                "classes. Dotted: the upper bound, where it differs.",
                 kind="png",
             )
         ],
@@ -275,9 +275,9 @@ def fig3(found: Mapping[str, Result]) -> Section:
             f"With the mole the optimum decides {counts['correct']:,} of {counts['images']:,} "
             f"fresh samples correctly. Erasing it wholly lowers log p(x | 0) by {lost:,.0f} "
             "nats on average.",
-            f"A 6 gets no more vulnerable: to pass for a 0 it needs the very mole, and its mean "
-            f"radius is {_interval(mean['mole', 1])} with the mole and "
-            f"{_interval(mean['plain', 1])} without.",
+            f"To pass for a 0, a 6 needs the very mole: its mean radius is "
+            f"{_interval(mean['mole', 1])} with the mole and {_interval(mean['plain', 1])} "
+            "without.",
         ],
         pictures=[
             Picture(
@@ -388,9 +388,8 @@ def fig5(found: Mapping[str, Result]) -> Section:
             "half way, but the data hardly move a weight across the line: a linear classifier "
             "keeps what it started with.",
             f"From a bad start {trainings} trainings end with a mean distance of "
-            f"{_interval(line.relative(found, 'bad'))} of the optimum's radius and are all but "
-            f"perfectly accurate; from a start at 0 they reach "
-            f"{_interval(line.relative(found, 'good'))}.",
+            f"{_interval(line.relative(found, 'bad'))} of the optimum's radius; from a start at 0 "
+            f"they reach {_interval(line.relative(found, 'good'))}.",
         ],
         pictures=[
             Picture(

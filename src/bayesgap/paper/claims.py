@@ -203,7 +203,7 @@ def wide_rbf_is_linear(results: Results) -> Claim:
         scale = results.setting.scale_for(task)
         numbers.append(
             Number(
-                f"{task}, gamma {scale.gammas[0]:g}, C {scale.costs[-1]:g}",
+                f"{task}, gamma {scale.gammas[0]:g}, C {scale.wide_cost:g}",
                 *ratio,
                 at_least=ALIKE[0],
                 at_most=ALIKE[1],

@@ -241,7 +241,7 @@ def classifier_stages(setting: Setting, name: str, variant: str, kind: str) -> l
             for s in samples
         ]
     if kind == WIDE:
-        chosen = {"gamma": scale.gammas[0], "cost": scale.costs[-1]}
+        chosen = {"gamma": scale.gammas[0], "cost": scale.wide_cost}
         return [
             Stage(kind, experiment.train_rbf_at, {**s, **chosen}, task, f"wide RBF SVM {on}")
             for s in samples

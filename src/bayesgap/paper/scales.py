@@ -34,9 +34,10 @@ class Scale:
         gammas: Of the RBF kernel.
         rbf_accuracy: Validation accuracy of the RBF SVM that its gamma must reach.
         costs: The C of the curves over gamma. The first is the one that is used, and the only one
-            on other variants than the symmetric. As gamma → 0 an RBF SVM tends to the linear SVM
-            with cost 2 · gamma · C (Keerthi and Lin, 2003); the second C makes that 1 at the
-            smallest gamma.
+            on other variants than the symmetric.
+        wide_cost: The C at the smallest gamma that makes an RBF SVM resemble the linear SVM: as
+            gamma → 0 it tends to the linear one with cost 2 · gamma · C (Keerthi and Lin, 2003),
+            here 1.
         training: Of the CNNs.
         robust: How the CNNs of adversarial training are trained, by kind (appendix D.3).
     """
@@ -55,6 +56,7 @@ class Scale:
     gammas: tuple[float, ...]
     rbf_accuracy: float
     costs: tuple[float, ...]
+    wide_cost: float
     training: Training
     robust: Mapping[str, Mapping[str, Any]]
 
@@ -99,6 +101,7 @@ DIGITS = {
         gammas=(0.001, 0.01, 0.1),
         rbf_accuracy=0.99,
         costs=(COST, 500 * COST),
+        wide_cost=500 * COST,
         training=Training(epochs=8),
         robust=trades(l2=1.5, linf=0.1, wide=0.3, steps=3, epochs=4),
     ),
@@ -122,6 +125,7 @@ DIGITS = {
         gammas=(0.0001, 0.001, 0.01, 0.03, 0.1, 0.3),
         rbf_accuracy=0.99,
         costs=(COST, 5_000 * COST),
+        wide_cost=5_000 * COST,
         training=Training(epochs=8),
         robust=trades(l2=1.5, linf=0.1, wide=0.3, steps=8, epochs=8),
     ),
@@ -145,6 +149,7 @@ DIGITS = {
         gammas=(0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.05, 0.1, 0.2, 0.3),
         rbf_accuracy=0.99,
         costs=(COST, 5_000 * COST),
+        wide_cost=5_000 * COST,
         training=Training(epochs=20),
         robust=trades(l2=1.5, linf=0.1, wide=0.3, steps=40, epochs=20),
     ),
@@ -164,9 +169,10 @@ FACES_TOO = {
         curve_per_class=5,
         widths=(4,),
         accuracy=0.98,
-        gammas=(0.0002, 0.001),
+        gammas=(0.0002, 0.005),
         rbf_accuracy=0.9,
-        costs=(COST, 2_500 * COST),
+        costs=(COST,),
+        wide_cost=2_500 * COST,
         training=Training(epochs=4, batch=50, learning_rate=1e-3),
         robust=trades(l2=1.0, linf=2 / 255, wide=8 / 255, steps=2, epochs=2),
     ),
@@ -179,13 +185,14 @@ FACES_TOO = {
         per_class=25,
         checks={BAYES: {"ddn": 25, "cw-l2": 10}, "cnn": {"cw-l2": 5}},
         checked=("symmetric",),
-        curve_per_class=10,
+        curve_per_class=5,
         widths=(4, 8),
-        accuracy=0.98,
-        gammas=(0.0001, 0.0003, 0.001, 0.003),
+        accuracy=0.995,
+        gammas=(0.0001, 0.001, 0.003, 0.006, 0.01, 0.015, 0.02),
         rbf_accuracy=0.9,
-        costs=(COST, 5_000 * COST),
-        training=Training(epochs=10, batch=50, learning_rate=1e-3),
+        costs=(COST,),
+        wide_cost=5_000 * COST,
+        training=Training(epochs=12, batch=50, learning_rate=1e-3),
         robust=trades(
             l2=1.0, linf=2 / 255, wide=8 / 255, steps=5, epochs=10, batch=50, learning_rate=1e-3
         ),
@@ -205,9 +212,10 @@ FACES_TOO = {
         curve_per_class=50,
         widths=(8, 16, 32, 64),
         accuracy=1.0,
-        gammas=(0.0001, 0.0003, 0.0005, 0.001, 0.002, 0.003),
+        gammas=(0.0001, 0.001, 0.003, 0.005, 0.0075, 0.01, 0.0125, 0.015, 0.02, 0.03),
         rbf_accuracy=0.9,
-        costs=(COST, 5_000 * COST),
+        costs=(COST,),
+        wide_cost=5_000 * COST,
         training=Training(epochs=10, batch=50, learning_rate=1e-3),
         robust=trades(
             l2=1.0, linf=2 / 255, wide=8 / 255, steps=10, epochs=10, batch=50, learning_rate=1e-3

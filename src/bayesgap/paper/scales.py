@@ -194,7 +194,7 @@ FACES_TOO = {
         wide_cost=5_000 * COST,
         training=Training(epochs=12, batch=50, learning_rate=1e-3),
         robust=trades(
-            l2=1.0, linf=2 / 255, wide=8 / 255, steps=5, epochs=10, batch=50, learning_rate=1e-3
+            l2=1.0, linf=2 / 255, wide=8 / 255, steps=5, epochs=12, batch=50, learning_rate=1e-3
         ),
     ),
     "paper": Scale(

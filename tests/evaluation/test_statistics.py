@@ -8,6 +8,7 @@ from scipy.stats import binomtest, norm, ttest_1samp
 from bayesgap.evaluation.statistics import (
     binomial_interval,
     mean_with_interval,
+    paired_ratio_with_interval,
     ratio_with_interval,
     share_with_interval,
     table_share_with_interval,
@@ -291,3 +292,28 @@ def test_a_share_that_scatters_over_trainings_is_as_wide_as_they_are():
         values[seed, : round(400 * share)] = 1
     expected = students([0.4, 0.5, 0.6])
     assert table_share_with_interval(values) == pytest.approx((0.5, expected.low, expected.high))
+
+
+def test_what_pairs_of_trainings_share_does_not_widen_their_ratio():
+    random = np.random.default_rng(0)
+    luck = random.uniform(0.5, 1.5, size=(4, 1))
+    denominator = torch.from_numpy(luck * random.uniform(1.9, 2.1, size=(4, 60)))
+    numerator = denominator * torch.tensor([[1.1], [1.2], [1.2], [1.3]])
+    paired = paired_ratio_with_interval(numerator, denominator)
+    assert paired[0] == pytest.approx(ratio_with_interval(numerator, denominator)[0])
+    assert paired[1:] == pytest.approx(students([1.1, 1.2, 1.2, 1.3]), rel=1e-6)
+    assert width(paired) < width(ratio_with_interval(numerator, denominator)) / 3
+
+
+def test_a_pair_counts_only_where_both_have_a_value():
+    numerator = table([2.0, np.nan, 6.0], [2.0, 4.0, np.nan])
+    denominator = table([1.0, 9.0, 3.0], [1.0, np.nan, 9.0], [5.0, 5.0, 5.0])
+    assert paired_ratio_with_interval(numerator, denominator) == pytest.approx((2.0, 2.0, 2.0))
+    nothing = torch.full((2, 3), torch.nan)
+    assert paired_ratio_with_interval(nothing, denominator) == (None, None, None)
+
+
+def test_for_one_pair_the_interval_is_that_of_the_points():
+    numerator, denominator = (1 + normal(seed, 1, 80).abs() for seed in (1, 2))
+    paired = paired_ratio_with_interval(numerator, denominator)
+    assert paired == pytest.approx(ratio_with_interval(numerator, denominator))

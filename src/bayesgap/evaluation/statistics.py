@@ -86,6 +86,32 @@ def ratio_with_interval(
     return ratio, low, high
 
 
+def paired_ratio_with_interval(
+    numerator: Float[Tensor, "seeds points"],
+    denominator: Float[Tensor, "more_seeds points"],
+    *,
+    seed: int = 0,
+) -> tuple[float | None, float | None, float | None]:
+    """The ratio of two means where seed i of either side was trained on the same images.
+
+    What differs from training to training in both alike does not widen the interval: seeds are
+    drawn for both at once, and Student's is over the ratios of the pairs. Of the side with more
+    seeds the first count.
+    """
+    pairs = min(len(numerator), len(denominator))
+    top, bottom = (table[:pairs].double().numpy() for table in (numerator, denominator))
+    there = np.isfinite(top) & np.isfinite(bottom)
+    if not there.any():
+        return None, None, None
+    top, bottom = (np.where(there, table, 0.0) for table in (top, bottom))
+    rows, columns = _draws(pairs, seed, 1), _draws(top.shape[1], seed, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        replicates = ((rows @ top) * columns).sum(axis=1) / ((rows @ bottom) * columns).sum(axis=1)
+        by_pair = top.sum(axis=1) / bottom.sum(axis=1)
+    low, high = np.quantile(replicates[np.isfinite(replicates)], TAILS)
+    return float(top.sum() / bottom.sum()), *_widened(low, high, by_pair)
+
+
 def _widened(low: float, high: float, by_seed: np.ndarray) -> tuple[float, float]:
     """An interval that holds Student's 95 % interval over what each training gave."""
     known = by_seed[np.isfinite(by_seed)]

@@ -8,6 +8,7 @@ from bayesgap.classifiers.module import decisions
 from bayesgap.evaluation.measure import HEADLINE_SUCCESS, l2_table
 from bayesgap.evaluation.statistics import (
     binomial_interval,
+    paired_ratio_with_interval,
     ratio_with_interval,
     share_with_interval,
     table_share_with_interval,
@@ -198,7 +199,8 @@ def wide_rbf_is_linear(results: Results) -> Claim:
             for kind in (WIDE, "linear-svm")
         ]
         ratio = guarded(
-            ratio_with_interval(*tables), min(record["success_rate"] or 0.0 for record in records)
+            paired_ratio_with_interval(*tables),
+            min(record["success_rate"] or 0.0 for record in records),
         )
         scale = results.setting.scale_for(task)
         numbers.append(

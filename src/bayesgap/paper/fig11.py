@@ -5,7 +5,7 @@ which the inner ascent looks; both norms are tried here.
 """
 
 from bayesgap.evaluation.measure import l2_table
-from bayesgap.evaluation.statistics import ratio_with_interval
+from bayesgap.evaluation.statistics import paired_ratio_with_interval
 from bayesgap.paper.claim import Claim, Number
 from bayesgap.paper.claims import RECOVERED, guarded
 from bayesgap.paper.exhibit import Exhibit
@@ -33,7 +33,7 @@ def robust_training_helps_little(results: Results) -> Claim:
                     results.relative_l2(task, SYMMETRIC, kind),
                     {"at_most": RECOVERED},
                 ),
-                "L2 / plain CNN's": (ratio_with_interval(own, plain), {"at_least": 1.0}),
+                "L2 / plain CNN's": (paired_ratio_with_interval(own, plain), {"at_least": 1.0}),
             }
             numbers += [
                 Number(

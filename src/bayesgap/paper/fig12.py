@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bayesgap.evaluation.measure import l2_table
-from bayesgap.evaluation.statistics import ratio_with_interval
+from bayesgap.evaluation.statistics import paired_ratio_with_interval
 from bayesgap.paper.claim import Claim, Number
 from bayesgap.paper.claims import RECOVERED, guarded
 from bayesgap.paper.exhibit import Exhibit, Setting
@@ -61,7 +61,7 @@ def _trend(
             numbers.append(
                 Number(
                     f"{task}, {kind}",
-                    *guarded(ratio_with_interval(own, rbf), success),
+                    *guarded(paired_ratio_with_interval(own, rbf), success),
                     at_most=RECOVERED,
                     trainings=min(len(own), len(rbf)),
                 )

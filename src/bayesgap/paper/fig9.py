@@ -15,7 +15,11 @@ from torch import Tensor
 from bayesgap.attacks.named import named_attack
 from bayesgap.classifiers.online import OnlineTraining, continue_training, start_training
 from bayesgap.evaluation.measure import attack_decisions, l2_table, summarise
-from bayesgap.evaluation.statistics import mean_with_interval, ratio_with_interval
+from bayesgap.evaluation.statistics import (
+    mean_with_interval,
+    paired_ratio_with_interval,
+    ratio_with_interval,
+)
 from bayesgap.paper import experiment
 from bayesgap.paper.claim import Claim, Number
 from bayesgap.paper.claims import ACCURATE, RECOVERED, guarded
@@ -325,7 +329,8 @@ def _no_growth(made: list[Curve]) -> Claim:
 
 def _growth(label: str, curve: Curve, at: int, base: Curve, since: int) -> Number:
     ratio = guarded(
-        ratio_with_interval(curve.l2[at], base.l2[since]),
+        # All networks of a replicate see the same images.
+        paired_ratio_with_interval(curve.l2[at], base.l2[since]),
         min(curve.success[at], base.success[since]),
     )
     return Number(label, *ratio, at_most=GROWTH, trainings=len(curve.l2[at]))

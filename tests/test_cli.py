@@ -54,20 +54,23 @@ def test_tasks_lists_every_released_task():
         (["exam", "nosuch", "--task", "mnist-0-6/symmetric", "--store", "OUT"], "'nosuch'"),
         (["exam", "ddn", "--out", "FILE/out"], "FILE"),
         (["reproduce", "fig19", "--out", "OUT"], "'fig19'"),
-        (["reproduce", "fig13", "--tasks", "OUT"], "fig13 needs celeba-smiling"),
+        (["reproduce", "fig13", "--tasks", "HERE"], "fig13 needs celeba-smiling"),
+        (["reproduce", "fig13", "--tasks", "OUT"], "no folder OUT of tasks"),
         (["reproduce", "all", "--celeba", "FILE", "--out", "OUT"], "FILE"),
-        (["reproduce", "fig13", "--attribute", "Smiling", "--tasks", "OUT"], "celeba-smiling"),
-        (["reproduce", "fig13", "--attribute", "Young", "--tasks", "OUT"], "'Young'"),
+        (["reproduce", "fig13", "--attribute", "Smiling", "--tasks", "HERE"], "celeba-smiling"),
+        (["reproduce", "fig13", "--attribute", "Young", "--tasks", "HERE"], "'Young'"),
         (["fit", "mnist-0-0", "--tasks", "OUT"], "[0, 0]"),
         (["fit", "mnist-0-17", "--tasks", "OUT"], "[0, 17]"),
         (["fit", "celeba-male", "--tasks", "OUT"], "--celeba"),
+        (["fit", "mnist-0-6", "--tasks", "OUT"], "mnist-0-6 is released"),
+        (["fit", "mnist-3-8", "celeba-nose", "--celeba", "FILE", "--tasks", "OUT"], "celeba-nose"),
         (["fit", "cifar-cat", "--tasks", "OUT"], "'cifar-cat'"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, arguments, said):
     file = tmp_path / "file"
     file.write_text("no folder")
-    places = {"FILE": str(file), "OUT": str(tmp_path / "out")}
+    places = {"FILE": str(file), "OUT": str(tmp_path / "out"), "HERE": str(tmp_path)}
     for name, path in places.items():
         arguments = [argument.replace(name, path) for argument in arguments]
         said = said.replace(name, path)

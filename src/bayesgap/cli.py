@@ -333,7 +333,7 @@ def tasks(
 
     console = _console()
     table = Table(
-        box=None, pad_edge=False, title="Fitted tasks, with accuracies on real test digits"
+        box=None, pad_edge=False, title="Fitted tasks, with accuracies on real test images"
     )
     for heading in (
         "task",
@@ -365,11 +365,11 @@ def tasks(
     console.print(table)
     console.print(
         "\nHeld-out nats: mean log-likelihood of real test images under the fitted densities, "
-        "before their noise is\nreplaced. Accuracies on real test digits: of the task's optimum, "
-        "and of classifiers trained on its samples.\nReal digits do not lie on an asymmetric "
-        "task's narrow components: its optimum leaves them to the two broad\noutliers. "
-        'Load a task by name, bayesgap.load_task("mnist-0-6/symmetric"); "…/fitted" gives the\n'
-        "densities as fitted.",
+        "before their noise is\nreplaced. Accuracies on real test digits, where measured: "
+        "of the task's optimum, and of classifiers\ntrained on its samples. Real digits do not lie "
+        "on an asymmetric task's narrow components: its optimum leaves\nthem to the two broad "
+        "outliers. A name means the newest version. Load a task by name,\n"
+        'bayesgap.load_task("mnist-0-6/symmetric"); "…/fitted" gives the densities as fitted.',
         highlight=False,
     )
 
@@ -394,6 +394,7 @@ def fit(
     """Fit densities to real images, and keep the task in your folder, where it is found by name.
 
     A pair of digits takes three to five minutes; an attribute of faces about eight on 2 cores.
+    What the folder holds of the same faces and limit is not fitted again.
     """
     from bayesgap.paper.fit import fit_by_name
     from bayesgap.report.page import make_folder

@@ -36,7 +36,7 @@ ALONE = Resources()
 
 def ran_with(names, folder, out, scale="quick"):
     """Plan, compute and report, as the command line does."""
-    plan = reproduction.plan(names, scale, seed=0, tasks=folder / "none")
+    plan = reproduction.plan(names, scale, seed=0, tasks=folder)
     results = reproduction.compute(plan, Store(str(folder / "store")), ALONE)
     wanted = Wanted(plan.exhibits, plan.main)
     return results, write_report(results, wanted, folder / out)[0]

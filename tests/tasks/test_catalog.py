@@ -196,7 +196,7 @@ def own(tmp_path):
 
 def test_a_users_own_tasks_are_loaded_by_name_from_a_folder(own, monkeypatch):
     assert load_task("faces/symmetric", folder=own).name == "faces/symmetric"
-    with pytest.raises(BayesgapError, match="There is no task 'faces/symmetric'"):
+    with pytest.raises(BayesgapError, match=r"There is no folder .*none of tasks"):
         load_task("faces/symmetric", folder=own / "none")
     monkeypatch.setenv("BAYESGAP_TASKS", str(own))
     assert load_task("faces/fitted").name == "faces/fitted"

@@ -244,6 +244,8 @@ def open_celeba(
     digest = _digest(listing)
     decoded = _read_cache(place, digest)
     if decoded is None:
+        if len(listing) < len(table.numbers):
+            _say(f"{images} holds {len(listing):,} of the {len(table.numbers):,} images listed.")
         _decode(images, list(listing), place, digest, workers)
         decoded = _read_cache(place, digest)
     if decoded is None:

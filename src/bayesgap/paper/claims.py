@@ -252,7 +252,7 @@ def attacks_succeed(results: Results) -> Claim:
         "the CNN and the linear SVM.",
         "clean and adversarial accuracy add up to 100 % (table 1)",
         f"success rate of the best attack at least {EVERY_ATTACK:.0%} on each symmetric task, for "
-        "the training seed where it is lowest (where all of 100 points are broken, the interval "
+        "the training seed where it is lowest (an interval over 100 points that are all broken "
         "begins at 96.4 %)",
         numbers,
         [

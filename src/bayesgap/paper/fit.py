@@ -125,9 +125,9 @@ def fit_faces(
         for name, known in found.items()
         if known is None or {**known.entry["settings"], **wanted} != known.entry["settings"]
     ]
-    with progress("fitting tasks of faces", 2 * len(missing)) as advance:
-        for name in missing:
-            folder.mkdir(parents=True, exist_ok=True)
+    for name in missing:
+        folder.mkdir(parents=True, exist_ok=True)
+        with progress(f"fitting {name}", 2) as advance:
             found[name] = _fit_attribute(copy, name, names[name], folder, limit, advance)
     return [known for known in found.values() if known is not None]
 
@@ -171,23 +171,36 @@ def fit_by_name(
         BayesgapError: a name of neither kind, faces without a copy of CelebA, and what the fits
             refuse.
     """
+    jobs = [_fit_of(name, celeba) for name in names]  # no fit before all names are known
+    copy = None if celeba is None else open_celeba(celeba)
     fitted: list[Known | None] = []
-    for name in names:
-        digits = MNIST_NAME.fullmatch(name)
+    for name, digits, attributes in jobs:
         if digits:
-            fit_digits([int(digit) for digit in digits[1].split("-")[1:]], folder)
+            fit_digits(digits, folder)
             fitted.append(newest(name, folder))
-        elif name.partition("-")[0] != "celeba":
-            raise BayesgapError(
-                f"There are no images for a task {name!r}: names are mnist-DIGIT-DIGIT, "
-                "celeba-ATTRIBUTE and celeba."
-            )
-        elif celeba is None:
-            raise BayesgapError(f"{name} is fitted to faces: give your copy with --celeba.")
-        else:
-            attributes = list(ATTRIBUTES) if name == "celeba" else [attribute_of(name)]
-            fitted += fit_faces(open_celeba(celeba), attributes, folder, limit=limit)
+        elif copy is not None:
+            fitted += fit_faces(copy, attributes, folder, limit=limit)
     return [known for known in fitted if known is not None]
+
+
+def _fit_of(name: str, celeba: Path | None) -> tuple[str, list[int], list[str]]:
+    """The digits or the attributes that a name stands for."""
+    if name in read_catalogue():
+        raise BayesgapError(
+            f"{name} is released, and a fit of your own would not be found by that name: load it "
+            "as it is."
+        )
+    digits = MNIST_NAME.fullmatch(name)
+    if digits:
+        return name, [int(digit) for digit in digits[1].split("-")[1:]], []
+    if name.partition("-")[0] != "celeba":
+        raise BayesgapError(
+            f"There are no images for a task {name!r}: names are mnist-DIGIT-DIGIT, "
+            "celeba-ATTRIBUTE and celeba."
+        )
+    if celeba is None:
+        raise BayesgapError(f"{name} is fitted to faces: give your copy with --celeba.")
+    return name, [], list(ATTRIBUTES) if name == "celeba" else [attribute_of(name)]
 
 
 def _fit_attribute(
@@ -199,6 +212,11 @@ def _fit_attribute(
     fits = []
     for label, label_name in enumerate(classes):
         x = copy.images[rows[y == label]]
+        if len(x) <= FACE_LATENT:
+            raise BayesgapError(
+                f"{len(x)} training faces of class {label_name!r} are too few for {FACE_LATENT} "
+                "factors: give a fuller copy, or a larger limit."
+            )
         components = components_for(len(x))
         fits.append(fit_em(x, components, FACE_LATENT, seed=SEED))
         advance(note=f"{attribute}: {label_name}, {len(x)} faces, {components} components")

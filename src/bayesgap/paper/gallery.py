@@ -16,7 +16,7 @@ def gallery(name: str, task: str, about: str) -> Exhibit:
         title=f"{about}: adversarial images, perturbations and their histograms, every classifier",
         needs=OWN_TASKS
         if task.startswith("mnist")
-        else f"{task} (--celeba, or a task file handed on)",
+        else f"{task}, fitted to faces: --celeba, or --tasks",
         tasks=lambda setting: tuple(one for one in (task,) if one in setting.tasks),
         only=task,
         jobs=EVERY_CLASSIFIER,

@@ -67,12 +67,11 @@ def plan(
     main = not names or "all" in names
     exhibits = choose(names) if names else [EXHIBITS[name] for name in MAIN_SECTIONS]
     asked = [] if main else exhibits
-    folder = tasks or own_folder()
     opened = None if celeba is None else open_celeba(celeba)
     setting = Setting(
         scale,
         seed,
-        _at_hand(asked, opened, attributes, folder),
+        _at_hand(asked, opened, attributes, tasks),
         None if celeba is None or opened is None else (str(celeba.resolve()), opened.checksum),
     )
     for exhibit in asked:
@@ -82,7 +81,10 @@ def plan(
 
 
 def _at_hand(
-    asked: Sequence[Exhibit], copy: CelebA | None, attributes: Sequence[str] | None, folder: Path
+    asked: Sequence[Exhibit],
+    copy: CelebA | None,
+    attributes: Sequence[str] | None,
+    folder: Path | None,
 ) -> dict[str, Known]:
     """The package's own tasks, and those of faces that are wanted, fitted where they are not.
 
@@ -95,14 +97,14 @@ def _at_hand(
         # Figures that are all about one task each need no others to be fitted.
         some = [attribute_of(name) for name in about if name.startswith(FACES)]
         every = len(some) < len(asked) or not asked
-        tasks = faces_at_hand(copy, attributes or (list(ATTRIBUTES) if every else some), folder)
-        faces = [known.name for known in tasks]
+        chosen = attributes or (list(ATTRIBUTES) if every else some)
+        faces = [known.name for known in faces_at_hand(copy, chosen, folder or own_folder())]
     known = known_tasks(folder)
     for name in faces:
         if name not in known:
             raise BayesgapError(
-                f"The task {name} is not in {folder}: give your copy of CelebA with --celeba, so "
-                "that it can be fitted."
+                f"The task {name} is not in {folder or own_folder()}: give your copy of CelebA "
+                "with --celeba, so that it can be fitted."
             )
     brought = [name for name in about if name in known]
     return {name: known[name][-1] for name in dict.fromkeys([*TASKS, *faces, *brought])}

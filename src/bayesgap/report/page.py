@@ -154,6 +154,7 @@ def render(
             verdict: sum(claim.verdict == verdict for claim in every)
             for verdict in (REPRODUCED, NOT_REPRODUCED, NOT_DECIDED)
         },
+        untested=sum(not claim.numbers for claim in every),
         names=plots.NAMES,
         headline_success=HEADLINE_SUCCESS,
         shown=_sections(results, wanted, claims, found),

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -154,7 +155,14 @@ def _compute(tasks: list[Delayed], resources: Resources, already: int) -> None:
             dask.config.set({"multiprocessing.context": "spawn"}),
         ):
             # One at a time: by sixes, as is the default, one worker idles while stages wait.
-            compute(*tasks, scheduler=scheduler, num_workers=resources.workers, chunksize=1)
+            try:
+                compute(*tasks, scheduler=scheduler, num_workers=resources.workers, chunksize=1)
+            except BrokenProcessPool as error:
+                raise BayesgapError(
+                    "A worker process was ended from outside, as happens where memory runs out. "
+                    "Finished stages are kept; the same command goes on from there, and --workers "
+                    "1 takes less memory."
+                ) from error
 
 
 def _compute_on_cluster(tasks: list[Delayed], address: str) -> None:

@@ -101,8 +101,10 @@ def known_tasks(folder: Path | None = None) -> dict[str, list[Known]]:
             the released task.
 
     Raises:
-        BayesgapError: a folder whose catalogue is damaged.
+        BayesgapError: no such folder, or its catalogue is damaged.
     """
+    if folder is not None and not folder.is_dir():
+        raise BayesgapError(f"There is no folder {folder} of tasks.")
     folders = [own_folder() if folder is None else folder, RELEASED]
     return {
         name: [

@@ -184,6 +184,7 @@ def certify(
         tuple[float, float] | None,
         typer.Option(help="Smallest and largest pixel value.", show_default=False),
     ] = None,
+    tasks: Annotated[Path | None, typer.Option(help=TASKS_HELP, show_default=TASKS_DEFAULT)] = None,
 ) -> None:
     """Prove how far the optimum's nearest other decision is from samples of a task.
 
@@ -196,7 +197,7 @@ def certify(
     from bayesgap.tasks.catalog import load_task
 
     make_folder(out.parent)
-    known = load_task(task)
+    known = load_task(task, folder=tasks)
     y = torch.arange(known.classes).repeat(per_class)
     # An unknown rule is refused where rules are known.
     bracket = bracket_of(

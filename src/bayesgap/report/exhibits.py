@@ -143,8 +143,8 @@ def fig9_(results: Results, tasks: Sequence[str], found: Found) -> Section:
         plots.training_curves(curves),
         "Mean L2 against samples seen in training, for CNNs of several widths and depths",
         "Lines are means over trainings, small dots the trainings; hollow where one of them is "
-        f"less than {percent(ACCURATE)} accurate. Samples are drawn afresh for each mini-batch of "
-        f"{fig9.BATCH}.",
+        f"less than {percent(ACCURATE)} accurate. What lies beyond {plots.HIGHEST:g} times the "
+        f"optimum is cut off. Samples are drawn afresh for each mini-batch of {fig9.BATCH}.",
     )
     return Section([sentence], [picture], [table])
 

@@ -103,7 +103,8 @@ def summarise(
         "success_rate": _share(broken[correct]),
         "unbroken": int((correct & ~broken).sum()),
         "mean_l2": mean,
-        "mean_l2_low": low,
+        # Student's interval over few trainings may reach below what a norm can be.
+        "mean_l2_low": low if low is None else max(0.0, low),
         "mean_l2_high": high,
     }
 

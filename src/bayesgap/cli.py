@@ -394,7 +394,7 @@ def fit(
 ) -> None:
     """Fit densities to real images, and keep the task in your folder, where it is found by name.
 
-    A pair of digits takes three to five minutes; an attribute of faces about eight on 2 cores.
+    A pair of digits takes three to five minutes; an attribute of faces ten or more on 2 cores.
     What the folder holds of the same faces and limit is not fitted again.
     """
     from bayesgap.paper.fit import fit_by_name

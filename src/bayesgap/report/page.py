@@ -139,6 +139,8 @@ def render(
         number=words.number,
         signed=words.signed,
         slug=words.slug,
+        exhibit_name=words.exhibit_name,
+        setting=words.setting,
         bracket=plots.bracket,
     )
     environment.filters["embedded"] = _embedded

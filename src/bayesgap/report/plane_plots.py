@@ -74,23 +74,21 @@ def fig2(found: Mapping[str, Result]) -> Section:
         figure.legend(
             handles, texts, loc="outside lower center", ncols=5, fontsize=8, markerscale=3
         )
-    medians = {panel: _median(found[panel], "lower") for panel in plane.SIBLINGS.values()}
+    robust = [_median(found[panel], "lower", 0) for panel in plane.SIBLINGS.values()]
     narrow = [_median(found[panel], "upper", 0) for panel in plane.SIBLINGS]
     loosest = max(found, key=lambda panel: plane.looseness(found[panel]))
     return Section(
         text=[
             "Four symmetric pairs of densities and, below each, a sibling with the same means of "
             "which one class is much narrower (e to g), or each class has a rare broad component "
-            "(h). In the top row the median radius of the optimum's decisions is "
-            f"{min(medians.values()):.2f} to {max(medians.values()):.2f} of half the distance "
-            f"between the classes, in the bottom row, for the first class, {min(narrow):.3f} to "
-            f"{max(narrow):.3f}.",
+            "(h). For points of the first class the median radius of the optimum's decisions is "
+            f"{min(robust):.2f} to {max(robust):.2f} of half the distance between the classes in "
+            f"the top row, and {min(narrow):.3f} to {max(narrow):.3f} in the bottom row.",
             "Radii are certified; those of the tables are exact. The loosest bracket is one of "
             f"panel {loosest}: upper/lower {plane.looseness(found[loosest]):.4g}.",
             "In (h) the broad component of the other class is the likelier one wherever a class "
             "has its narrow components. With the two exchanged the boundary stays away: the "
-            f"median radius is {_median(found[plane.EXCHANGED], 'lower'):.2f} of half the "
-            "distance.",
+            f"first class's is {_median(found[plane.EXCHANGED], 'lower', 0):.2f}.",
         ],
         pictures=[
             Picture(

@@ -1,6 +1,7 @@
-"""Numbers as the report writes them."""
+"""Numbers, names and settings as the report writes them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 NONE = "–"
 
@@ -45,3 +46,23 @@ def span(values: Iterable[float | None]) -> str:
         return "an unknown share"
     low, high = f"{min(known):#.3g}", f"{max(known):#.3g}"
     return low if low == high else f"{low} to {high}"
+
+
+def exhibit_name(name: str) -> str:
+    """What a figure or table is called: "fig2" is "Figure 2"."""
+    return name.replace("fig", "Figure ").replace("table", "Table ")
+
+
+def setting(value: Any) -> str:
+    """The value of a setting; of several, with their names, in brackets where they are nested."""
+    if isinstance(value, Mapping):
+        parts = (
+            f"{name} ({setting(inner)})"
+            if isinstance(inner, Mapping)
+            else f"{name} {setting(inner)}"
+            for name, inner in value.items()
+        )
+        return ", ".join(parts).replace("_", " ") or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(setting, value)) or "none"
+    return f"{value:,}" if isinstance(value, int) else str(value)

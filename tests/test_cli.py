@@ -59,6 +59,8 @@ def test_tasks_lists_every_released_task():
         (["reproduce", "all", "--celeba", "FILE", "--out", "OUT"], "FILE"),
         (["reproduce", "fig13", "--attribute", "Smiling", "--tasks", "HERE"], "celeba-smiling"),
         (["reproduce", "fig13", "--attribute", "Young", "--tasks", "HERE"], "'Young'"),
+        (["reproduce", "fig13", "--attribute", "Male", "--tasks", "HERE"], "--attribute Male out"),
+        (["exam", "ddn", "--task", "mine/symmetric", "--tasks", "OUT"], "no folder OUT of tasks"),
         (["fit", "mnist-0-0", "--tasks", "OUT"], "[0, 0]"),
         (["fit", "mnist-0-17", "--tasks", "OUT"], "[0, 17]"),
         (["fit", "celeba-male", "--tasks", "OUT"], "--celeba"),

@@ -276,6 +276,7 @@ def exam(
             show_default=False,
         ),
     ] = None,
+    tasks: Annotated[Path | None, typer.Option(help=TASKS_HELP, show_default=TASKS_DEFAULT)] = None,
     per_class: Annotated[int, typer.Option(min=1, help="Points of each class.")] = 25,
     seed: Annotated[int, typer.Option(help="Of the points.")] = 0,
     temperature: Annotated[
@@ -311,6 +312,7 @@ def exam(
         seed=seed,
         store=Store(store or default_store()),
         resources=Resources(workers or os.cpu_count() or 1),
+        folder=tasks,
     )
     _console(180).print(table(records))
     if out is not None:

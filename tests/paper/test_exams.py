@@ -1,9 +1,11 @@
 import csv
 import io
+import json
 
 import pytest
 
 from bayesgap.errors import BayesgapError
+from bayesgap.files import sha256
 from bayesgap.paper import exams
 from bayesgap.report.exams import table, write_exams
 from bayesgap.runs.run import Resources
@@ -70,6 +72,33 @@ def test_tasks_of_the_same_name_are_told_apart_by_their_files(tmp_path, task_fil
     assert [record["task"] for record in records] == [task_file, other]
     assert records[0]["mean_ratio"] != records[1]["mean_ratio"]
     assert len(write_exams(records, tmp_path)) == 3
+
+
+def test_tasks_of_ones_own_folder_are_found_by_name(tmp_path):
+    ratios = []
+    for seed in (0, 1):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        mixture_task(seed, 4).save(folder / "mine.safetensors")
+        entry = {
+            "version": 1,
+            "file": "mine.safetensors",
+            "sha256": sha256(folder / "mine.safetensors"),
+        }
+        (folder / "catalogue.json").write_text(json.dumps({"mine": [entry]}))
+        (record,) = exams.hold_exams(
+            ["ld-grad"],
+            ["mine/fitted"],
+            [1.0],
+            per_class=5,
+            seed=0,
+            store=Store(str(tmp_path / "store")),
+            resources=Resources(),
+            folder=folder,
+        )
+        assert record["task"] == "mine/fitted"
+        ratios.append(record["mean_ratio"])
+    assert ratios[0] != ratios[1]  # of one name and in one store, and yet other tasks
 
 
 def test_columns_of_the_csv_do_not_depend_on_where_records_come_from(tmp_path, task_file):

@@ -10,6 +10,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -49,6 +50,7 @@ def hold_exams(
     seed: int,
     store: Store,
     resources: Resources,
+    folder: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Grade attacks on tasks; what the store holds is not computed again.
 
@@ -60,6 +62,7 @@ def hold_exams(
         seed: Of the points.
         store: Where exams are kept.
         resources: Where and how widely they run.
+        folder: Of the user's own tasks, as `load_task` takes it.
 
     Returns:
         `Exam.record` of each attack, task and temperature, in that order of nesting.
@@ -75,12 +78,14 @@ def hold_exams(
     for attack in attacks:  # before anything is computed
         named_attack(attack, pool=torch.zeros(1, 1, 1, 1))
     sample = {"per_class": per_class, "seed_of_points": seed}
+    places = {} if folder is None else {"folder": str(folder.resolve())}
     points = {
         task: Stage(
             "exam-points",
             certify_points,
-            {"task": task, "sha256": _digest(task), **sample},
+            {"task": task, "sha256": _digest(task, folder), **sample},
             label=f"certified points of {task}",
+            places=places,
         )
         for task in tasks
     }
@@ -91,6 +96,7 @@ def hold_exams(
             {"attack": attack, "task": task, "temperature": temperature, **sample},
             {"points": points[task]},
             f"{attack} on {task} at temperature {temperature:g}",
+            places,
         )
         for attack in attacks
         for task in tasks
@@ -99,7 +105,9 @@ def hold_exams(
     kept = [stage for stage in stages if not _is_code(stage.settings["attack"])]
     finished = run([*points.values(), *kept], store, resources)
     return [
-        hold_exam(finished[stage.inputs["points"]], **stage.settings, seed=stage.seed).values
+        hold_exam(
+            finished[stage.inputs["points"]], **stage.settings, **stage.places, seed=stage.seed
+        ).values
         if _is_code(stage.settings["attack"])
         else finished[stage].values
         for stage in stages
@@ -107,10 +115,17 @@ def hold_exams(
 
 
 def certify_points(
-    *, task: str, sha256: str, per_class: int, seed_of_points: int, seed: int
+    *,
+    task: str,
+    sha256: str,
+    per_class: int,
+    seed_of_points: int,
+    seed: int,
+    folder: str | None = None,
 ) -> Result:
     """The points of a task's exams, with their certified lower bounds."""
-    points = certified_points(load_task(task), per_class=per_class, seed=seed_of_points)
+    known = load_task(task, folder=folder)
+    points = certified_points(known, per_class=per_class, seed=seed_of_points)
     return Result(points._asdict())
 
 
@@ -123,11 +138,12 @@ def hold_exam(
     per_class: int,
     seed_of_points: int,
     seed: int,
+    folder: str | None = None,
 ) -> Result:
     """One exam."""
     held = exam(
         attack,
-        load_task(task),
+        load_task(task, folder=folder),
         seed=seed_of_points,
         temperature=temperature,
         points=CertifiedPoints(**points.tensors),
@@ -150,9 +166,9 @@ def _is_code(attack: str) -> bool:
     return ":" in attack and not attack.startswith(FOOLBOX)
 
 
-def _digest(task: str) -> str:
+def _digest(task: str, folder: Path | None) -> str:
     """Hash of a task's numbers, for a file of that name may hold others tomorrow."""
-    tensors, about = load_task(task).to_tensors()
+    tensors, about = load_task(task, folder=folder).to_tensors()
     digest = hashlib.sha256(dump(about).encode())
     for name in sorted(tensors):
         digest.update(name.encode() + tensors[name].contiguous().numpy().tobytes())

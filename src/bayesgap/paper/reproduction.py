@@ -91,9 +91,15 @@ def _at_hand(
     A figure about one task brings it along where it is fitted already.
     """
     about = [exhibit.only for exhibit in asked if exhibit.only]
-    if copy is None:
-        faces = [task_name(attribute) for attribute in attributes or ()]
-    else:
+    faces = [task_name(attribute) for attribute in attributes or ()]
+    if asked and len(about) == len(asked):
+        for name, attribute in zip(faces, attributes or (), strict=True):
+            if name not in about:
+                raise BayesgapError(
+                    f"What was asked for shows {' and '.join(dict.fromkeys(about))} alone: leave "
+                    f"--attribute {attribute} out."
+                )
+    if copy is not None:
         # Figures that are all about one task each need no others to be fitted.
         some = [attribute_of(name) for name in about if name.startswith(FACES)]
         every = len(some) < len(asked) or not asked

@@ -159,8 +159,10 @@ def reproduce(
     console = _console()
     if document["results"]:
         console.print(_results_table(document["results"]))
+    judged = Table(box=None, pad_edge=False, show_header=False)
     for claim in claims:
-        console.print(f"{claim.verdict:>14}  {claim.statement}", highlight=False)
+        judged.add_row(claim.verdict, claim.statement)
+    console.print(judged)
     seconds = time.monotonic() - started
     console.print(
         f"\n{seconds:.0f} seconds. The report: {(out / 'report.html').resolve()}",

@@ -271,6 +271,17 @@ def test_the_share_of_small_changes_has_the_interval_of_a_mean_over_images():
     assert tuple(found[name] for name in names) == mean_with_interval(shares[None])
 
 
+def test_the_share_of_several_trainings_has_the_interval_over_trainings_and_points():
+    at = torch.tensor([[True, True, False, True], [True, False, True, True]])
+    shares = torch.tensor([1.0, 0.5, 0.0, 0.25, 0.75, 1.0], dtype=torch.float64)
+    z = torch.where(torch.arange(4) < 4 * (1 - shares)[:, None], 0.5, 0.0).reshape(6, 1, 2, 2)
+    found = pixel_changes(torch.zeros(6, 1, 2, 2), z, at=at)
+    nan = torch.nan
+    table = torch.tensor([[1.0, 0.5, nan, 0.0], [0.25, nan, 0.75, 1.0]], dtype=torch.float64)
+    names = ("share_within_5", "share_within_5_low", "share_within_5_high")
+    assert tuple(found[name] for name in names) == mean_with_interval(table)
+
+
 def test_decisions_after_an_attack_are_those_on_its_images():
     x = normal(3, 9, 1, 1, 2)
     found = attack_decisions(first_pixel(), Returns(mirrored), x)

@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest, norm, ttest_1samp
+from scipy.stats import binomtest, norm, ttest_1samp, ttest_ind
 
 from bayesgap.evaluation.statistics import (
     binomial_interval,
@@ -196,6 +196,33 @@ def test_the_two_sides_of_a_ratio_may_have_different_numbers_of_seeds():
     assert ratio == pytest.approx(2.5 / 1.5)
     expected = students(np.array([2.0, 2.4, 2.6, 3.0]) / 1.5)
     assert (low, high) == pytest.approx((expected.low, expected.high))
+
+
+@pytest.mark.parametrize("seeds", [(3, 3), (5, 10), (2, 30)])
+def test_where_both_sides_vary_with_their_seeds_the_interval_is_at_least_welchs(seeds):
+    # So little that the ratio is linear in what the seeds do.
+    tops, bottoms = (1e-6 * normal(i, n, 1).numpy() for i, n in enumerate(seeds))
+    numerator, denominator = (torch.from_numpy(1 + one).expand(-1, 9) for one in (tops, bottoms))
+    ratio, low, high = ratio_with_interval(numerator, denominator)
+    expected = ttest_ind(tops[:, 0], bottoms[:, 0], equal_var=False).confidence_interval(0.95)
+    one_sided = [students(side[:, 0]) for side in (tops, bottoms)]
+    reach = max((one.high - one.low) / 2 for one in one_sided)
+    welch = (expected.high - expected.low) / 2
+    slack = 1e-4 * welch  # the ratio's second order, and its rounding
+    assert high - ratio >= max(welch, reach) - slack
+    assert ratio - low >= max(welch, reach) - slack
+    if welch > reach:
+        assert (ratio - low, high - ratio) == pytest.approx((welch, welch), rel=1e-4)
+
+
+def test_ratios_of_two_sets_of_trainings_cover():
+    random = np.random.default_rng(0)
+    covered = []
+    for _ in range(300):
+        sides = [torch.from_numpy(1 + 0.05 * random.normal(size=(8, 1))) for _ in range(2)]
+        _, low, high = ratio_with_interval(*(side.expand(-1, 3) for side in sides))
+        covered.append(low <= 1 <= high)
+    assert np.mean(covered) > 0.93  # 0.95 less two standard errors of 300 draws: 0.925
 
 
 @given(st.integers(**SEEDS), st.integers(1, 3), st.integers(1, 3))

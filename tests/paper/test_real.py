@@ -2,8 +2,11 @@ import pytest
 import torch
 
 from bayesgap.images.mnist import load_mnist, mnist_checksum
+from bayesgap.paper.exhibit import Setting
+from bayesgap.paper.jobs import REAL, classifier_stages, data_stage
 from bayesgap.paper.real import PARTS, RealImages, as_data, draw, read_real
 from bayesgap.runs.store import Result
+from bayesgap.tasks.catalog import known_tasks
 from strategies import random_task
 
 
@@ -42,12 +45,39 @@ def test_where_a_class_has_few_images_both_are_as_few():
     assert set((images[labels == 1] * 255).round()[:, 0, 0, 0].tolist()) == {7.0, 8.0, 9.0}
 
 
-def test_training_takes_at_most_half_of_a_class(digits):
-    first, labels = digits.sample(10_000, seed=0)
-    second, _ = digits.sample(10_000, seed=1)
-    assert labels.bincount().tolist() == [300, 300]
-    shared = len(first) + len(second) - len(torch.cat([first, second]).unique(dim=0))
-    assert 200 < shared < 400
+@pytest.mark.parametrize(("asked", "each"), [(200, 100), (401, 200), (10_000, 200)])
+def test_trainings_share_no_image(digits, asked, each):
+    draws = [digits.sample(asked, seed=0, fold=(k, 3)) for k in range(3)]
+    for x, y in draws:
+        assert y.bincount().tolist() == [each, each]
+        assert len(x) == digits.size(asked, folds=3)
+    together = torch.cat([x for x, _ in draws])
+    # MNIST itself holds a few digits twice.
+    assert len(together.unique(dim=0)) >= len(together) - 2
+    again, _ = digits.sample(asked, seed=1, fold=(0, 3))
+    assert not torch.equal(again, draws[0][0])
+
+
+@pytest.mark.parametrize(("scale", "task"), [("default", "mnist-4-5"), ("default", "celeba-male")])
+def test_enough_real_images_are_read_for_all_trainings(scale, task):
+    known = known_tasks()["mnist-4-5"][-1]
+    setting = Setting(scale, 0, {task: known}, celeba=("folder", "checksum"))
+    samples = [
+        stage.settings
+        for kind in ("cnn", "linear-svm", "rbf-svm")
+        for stage in classifier_stages(setting, task, REAL, kind)
+    ]
+    assert {(one["sample_seed"], one["images"]) for one in samples} == {
+        (samples[0]["sample_seed"], setting.scale_for(task).images)
+    }
+    folds = setting.scale_for(task).seeds
+    assert [one["fold"] for one in samples] == [[k, folds] for _ in range(3) for k in range(folds)]
+    limit = data_stage(setting, task, REAL).settings["limit"]
+    assert limit >= folds * samples[0]["images"] // 2
+    if task.startswith("mnist"):
+        checksum = mnist_checksum()
+        data = as_data(read_real(name=task, limit=limit, seed=0, checksum=checksum))
+        assert data.size(samples[0]["images"], folds=folds) == samples[0]["images"]
 
 
 def test_a_task_is_drawn_from_as_it_is_sampled():

@@ -152,20 +152,34 @@ def gap_to_optimum(
     ratio, low, high = ratio_with_interval(l2, lower[None])
     if ratio is None or low is None or high is None:
         return {**none, "no_gap": "no point is decided correctly by both"}
-    return {"gap": 1 - ratio, "gap_low": 1 - high, "gap_high": 1 - low, "no_gap": None}
+    # Student's interval over few trainings may reach below what a ratio of norms can be.
+    return {"gap": 1 - ratio, "gap_low": 1 - high, "gap_high": min(1.0, 1 - low), "no_gap": None}
 
 
-def pixel_changes(x: Float[Tensor, "n C H W"], images: Float[Tensor, "n C H W"]) -> dict[str, Any]:
+def pixel_changes(
+    x: Float[Tensor, "n C H W"],
+    images: Float[Tensor, "n C H W"],
+    *,
+    at: Bool[Tensor, "seeds points"] | None = None,
+) -> dict[str, Any]:
     """How much each pixel changed, in units of 1/255.
+
+    Args:
+        x: Original images.
+        images: What became of them.
+        at: Of which training seed and point they are, row by row; by default of as many points
+            under one seed.
 
     Returns:
         The share of pixels within 5 units of their original value, with its 95 % interval over
-        images, and a histogram of signed changes: counts in bins of 2 units from −101 to 101,
-        whose outermost also hold what lies beyond.
+        seeds and points, and a histogram of signed changes: counts in bins of 2 units from −101
+        to 101, whose outermost also hold what lies beyond.
     """
     changes = ((images.double() - x.double()) / PIXEL_UNIT).flatten(1).cpu()
     small = (changes.abs() <= SMALL_CHANGE + ROUNDING).double().mean(dim=1)
-    share, low, high = mean_with_interval(small[None])
+    at = torch.ones(1, len(small), dtype=torch.bool) if at is None else at
+    table = torch.full(at.shape, torch.nan, dtype=torch.float64).masked_scatter(at, small)
+    share, low, high = mean_with_interval(table)
     edges = torch.arange(-HISTOGRAM_LIMIT, HISTOGRAM_LIMIT + 1, HISTOGRAM_STEP).double()
     inside = changes.flatten().clamp(min=-HISTOGRAM_LIMIT, max=HISTOGRAM_LIMIT)
     counts, _ = torch.histogram(inside, edges)

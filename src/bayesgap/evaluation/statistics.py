@@ -59,7 +59,7 @@ def ratio_with_interval(
     Each seed of the one is paired with each of the other, and a point counts for a pair only
     where both have a value, so that the two means are over the same points. Each replicate
     draws the points once for both, and the seeds of either side separately. The interval is no
-    narrower than Student's over the ratios of either side's seeds.
+    narrower than Student's over the ratios of either side's seeds, nor than Welch's over both.
     """
     sides = []
     for table in (numerator.double().numpy(), denominator.double().numpy()):
@@ -81,9 +81,13 @@ def ratio_with_interval(
         _draws(len(top), seed, 1), _draws(len(bottom), seed, 2), _draws(top.shape[1], seed, 0)
     )
     low, high = np.quantile(replicates[np.isfinite(replicates)], TAILS)
-    low, high = _widened(low, high, ratios(np.eye(len(top)), once[1], once[2]))
-    low, high = _widened(low, high, ratios(once[0], np.eye(len(bottom)), once[2]))
-    return ratio, low, high
+    sides_alone = (
+        ratios(np.eye(len(top)), once[1], once[2]),
+        ratios(once[0], np.eye(len(bottom)), once[2]),
+    )
+    for by_seed in sides_alone:
+        low, high = _widened(low, high, by_seed)
+    return ratio, *_widened_by_both(low, high, ratio, *sides_alone)
 
 
 def paired_ratio_with_interval(
@@ -119,6 +123,27 @@ def _widened(low: float, high: float, by_seed: np.ndarray) -> tuple[float, float
         reach = student.ppf(TAILS[1], len(known) - 1) * known.std(ddof=1) / len(known) ** 0.5
         low, high = min(low, known.mean() - reach), max(high, known.mean() + reach)
     return float(low), float(high)
+
+
+def _widened_by_both(
+    low: float, high: float, ratio: float, *sides: np.ndarray
+) -> tuple[float, float]:
+    """An interval that holds Welch's 95 % interval, where both sides vary with their seeds.
+
+    To first order the ratio varies by the sum of what it varies by with either side's seeds; the
+    degrees of freedom are those of Welch and Satterthwaite.
+    """
+    known = [side[np.isfinite(side)] for side in sides]
+    if min(map(len, known)) < 2:
+        return low, high
+    squares = np.array([side.var(ddof=1) / len(side) for side in known])
+    if not squares.sum() > 0:
+        return low, high
+    freedom = squares.sum() ** 2 / sum(
+        square**2 / (len(side) - 1) for square, side in zip(squares, known, strict=True)
+    )
+    reach = float(student.ppf(TAILS[1], freedom) * squares.sum() ** 0.5)
+    return min(low, ratio - reach), max(high, ratio + reach)
 
 
 @cache

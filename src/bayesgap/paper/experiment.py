@@ -3,7 +3,8 @@
 Training and test images are drawn again wherever they are needed: they follow from the task and
 a seed faster than a file could be read. Every classifier of one replicate is trained on the same
 images, and all are attacked at the same points. What holds of a task's samples holds of real
-images too, except that there is no optimum.
+images too, except that there is no optimum, and that replicates share none of the images: each
+has a `fold` of them.
 """
 
 import time
@@ -25,7 +26,7 @@ from bayesgap.classifiers.trades import Ball, train_trades
 from bayesgap.errors import BayesgapError
 from bayesgap.evaluation.measure import attack_decisions, l2_table, summarise
 from bayesgap.paper.observations import observations
-from bayesgap.paper.real import RealImages, as_data, draw
+from bayesgap.paper.real import ONE_FOLD, RealImages, as_data, draw
 from bayesgap.radius.certify import certify
 from bayesgap.runs.stage import seed_of
 from bayesgap.runs.store import Result
@@ -168,6 +169,7 @@ def find_width(
     widths: Sequence[int],
     target: float,
     training: dict[str, Any],
+    fold: Sequence[int] = ONE_FOLD,
     seed: int,
 ) -> Result:
     """The smallest width whose CNN reaches the target accuracy on validation images.
@@ -178,7 +180,7 @@ def find_width(
     if len(widths) == 1:
         return Result(values={"width": widths[0], "reached": None, "tried": []})
     known = as_data(task)
-    x, y, unseen, truth = _training_and_validation(known, images, sample_seed, seed)
+    x, y, unseen, truth = _training_and_validation(known, images, sample_seed, fold, seed)
     tried = []
     for width in widths:
         network, _ = train_allconv(
@@ -204,11 +206,12 @@ def train_cnn(
     images: int,
     sample_seed: int,
     training: dict[str, Any],
+    fold: Sequence[int] = ONE_FOLD,
     seed: int,
 ) -> Result:
     """One CNN at the width that was found."""
     known = as_data(task)
-    x, y = draw(known, "training", images, seed=sample_seed)
+    x, y = draw(known, "training", images, seed=sample_seed, fold=fold)
     network, losses = train_allconv(
         x,
         y,
@@ -229,11 +232,12 @@ def train_robust(
     training: dict[str, Any],
     ball: dict[str, Any],
     beta: float,
+    fold: Sequence[int] = ONE_FOLD,
     seed: int,
 ) -> Result:
     """One CNN by TRADES at the width that was found (appendix D.3)."""
     known = as_data(task)
-    x, y = draw(known, "training", images, seed=sample_seed)
+    x, y = draw(known, "training", images, seed=sample_seed, fold=fold)
     network, losses = train_trades(
         x,
         y,
@@ -247,10 +251,12 @@ def train_robust(
     return _tested(network, known, seed, losses=[loss._asdict() for loss in losses])
 
 
-def train_linear(task: Result, *, images: int, sample_seed: int, seed: int) -> Result:
+def train_linear(
+    task: Result, *, images: int, sample_seed: int, seed: int, fold: Sequence[int] = ONE_FOLD
+) -> Result:
     """One linear SVM."""
     known = as_data(task)
-    x, y = draw(known, "training", images, seed=sample_seed)
+    x, y = draw(known, "training", images, seed=sample_seed, fold=fold)
     return _tested(train_linear_svm(x, y, classes=known.classes, seed=seed), known, seed)
 
 
@@ -264,6 +270,7 @@ def study_gamma(
     costs: Sequence[float],
     target: float,
     per_class: int,
+    fold: Sequence[int] = ONE_FOLD,
     seed: int,
 ) -> Result:
     """Accuracy and mean L2 of RBF SVMs over gamma, and the gamma that the paper's rule chooses.
@@ -273,7 +280,7 @@ def study_gamma(
     first points of each class, by walks from the nearest training images of another decision.
     """
     known = as_data(task)
-    x, y, unseen, truth = _training_and_validation(known, images, sample_seed, seed)
+    x, y, unseen, truth = _training_and_validation(known, images, sample_seed, fold, seed)
     count = per_class * known.classes
     at, labels = points.tensors["x"][:count], points.tensors["y"][:count]
     curve, l2 = [], []
@@ -302,21 +309,35 @@ def study_gamma(
 
 
 def train_rbf(
-    task: Result, gamma: Result, *, images: int, sample_seed: int, cost: float, seed: int
+    task: Result,
+    gamma: Result,
+    *,
+    images: int,
+    sample_seed: int,
+    cost: float,
+    seed: int,
+    fold: Sequence[int] = ONE_FOLD,
 ) -> Result:
     """One RBF SVM at the gamma that was chosen."""
     chosen = gamma.values["gamma"]
     return train_rbf_at(
-        task, images=images, sample_seed=sample_seed, gamma=chosen, cost=cost, seed=seed
+        task, images=images, sample_seed=sample_seed, gamma=chosen, cost=cost, seed=seed, fold=fold
     )
 
 
 def train_rbf_at(
-    task: Result, *, images: int, sample_seed: int, gamma: float, cost: float, seed: int
+    task: Result,
+    *,
+    images: int,
+    sample_seed: int,
+    gamma: float,
+    cost: float,
+    seed: int,
+    fold: Sequence[int] = ONE_FOLD,
 ) -> Result:
     """One RBF SVM at a gamma that is given."""
     known = as_data(task)
-    x, y = draw(known, "training", images, seed=sample_seed)
+    x, y = draw(known, "training", images, seed=sample_seed, fold=fold)
     (machine,) = train_rbf_svms(x, y, gammas=[gamma], classes=known.classes, cost=cost)
     return _tested(machine, known, seed)
 
@@ -374,8 +395,8 @@ def accuracy(classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, 
 
 
 def _training_and_validation(
-    data: Task | RealImages, images: int, sample_seed: int, seed: int
+    data: Task | RealImages, images: int, sample_seed: int, fold: Sequence[int], seed: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    x, y = draw(data, "training", images, seed=sample_seed)
+    x, y = draw(data, "training", images, seed=sample_seed, fold=fold)
     unseen, truth = draw(data, "validation", VALIDATION_IMAGES, seed=seed_of("validation", seed))
     return x, y, unseen, truth

@@ -1,11 +1,19 @@
 """Figure 12: classifiers trained, tested and attacked on real images (appendix D.4.2)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bayesgap.evaluation.measure import l2_table
 from bayesgap.evaluation.statistics import paired_ratio_with_interval
 from bayesgap.paper.claim import Claim, Number
-from bayesgap.paper.claims import RECOVERED, guarded
+from bayesgap.paper.claims import (
+    IMPERCEPTIBLE,
+    RBF_ON_FACES,
+    RECOVERED,
+    accuracy,
+    guarded,
+    mean_l2,
+)
 from bayesgap.paper.exhibit import Exhibit, Setting
 from bayesgap.paper.jobs import REAL
 from bayesgap.paper.results import Results
@@ -13,7 +21,8 @@ from bayesgap.paper.scales import FACES
 
 LEARNED = ("cnn", "linear-svm", "rbf-svm")
 NOT_THE_PAPERS = "The paper shows this of faces alone; digits are added."
-PAPER_POINTS = 300  # the one number of points below 400 that gives all six percents below
+PAPER_POINTS = 300  # about; all six percents below are shares of that many points
+ACCURATE = RBF_ON_FACES  # on real test images: the lowest accuracy of table 1
 # Of CelebA Male, as printed: percents of clean and adversarial accuracy, and the mean L2.
 PAPER = {
     "celeba-male": {
@@ -35,7 +44,21 @@ def trend_on_faces(results: Results) -> Claim:
     """Section 5 and appendix D.4.2."""
     tasks = [task for task in results.tasks_with(REAL, "rbf-svm") if task in PAPER]
     missing = [] if tasks else ["Real faces of CelebA Male are not at hand."]
-    return _trend(results, tasks, "the same trend on real faces", "faces", missing)
+    claim = _trend(results, tasks, "the same trend on real faces", "faces", missing)
+    sides = {"cnn": "at_most", "linear-svm": "at_most", "rbf-svm": "at_least"}
+    sizes = [
+        mean_l2(results, task, REAL, kind, **{side: IMPERCEPTIBLE})
+        for task in tasks
+        for kind, side in sides.items()
+    ]
+    return replace(
+        claim,
+        statement="On real faces too, imperceptible changes alter the decisions of CNNs and linear "
+        "SVMs, and only clearly larger, perceptible ones those of RBF SVMs.",
+        rule=f"{claim.rule}; mean L2 at most {IMPERCEPTIBLE} (almost indistinguishable) of CNNs "
+        "and linear SVMs, and at least that of RBF SVMs",
+        numbers=[*claim.numbers, *sizes],
+    )
 
 
 def trend_on_digits(results: Results) -> Claim:
@@ -50,6 +73,7 @@ def _trend(
 ) -> Claim:
     numbers = []
     for task in tasks:
+        numbers += [accuracy(results, task, REAL, kind, at_least=ACCURATE) for kind in LEARNED]
         y = results.points[task, REAL]["y"]
         rbf = l2_table(results.measured[task, REAL, "rbf-svm"].best, y)
         for kind in ("cnn", "linear-svm"):
@@ -60,7 +84,7 @@ def _trend(
             )
             numbers.append(
                 Number(
-                    f"{task}, {kind}",
+                    f"{task}, {kind}'s L2 / RBF SVM's",
                     *guarded(paired_ratio_with_interval(own, rbf), success),
                     at_most=RECOVERED,
                     trainings=min(len(own), len(rbf)),
@@ -68,9 +92,11 @@ def _trend(
             )
     return Claim(
         name,
-        f"On real {what} too, CNNs and linear SVMs give way to much smaller changes than RBF SVMs.",
+        f"On real {what} too, CNNs and linear SVMs give way to clearly smaller changes than RBF "
+        "SVMs.",
         "mean L2 of 0.59 (CNN), 0.15 (linear SVM) and 2.99 (RBF SVM) on CelebA Male (figure 12)",
-        f"mean L2 at most {RECOVERED} of that of RBF SVMs on the same images",
+        f"accuracy on real test images at least {ACCURATE:.0%}; mean L2 of CNNs and linear SVMs at "
+        f"most {RECOVERED} of that of RBF SVMs trained on the same images",
         numbers,
         remarks,
     )

@@ -5,8 +5,9 @@ interrupted run goes on from the last one; and every checkpoint is attacked at t
 whose certified radius is the dashed line of the figure.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -21,7 +22,7 @@ from bayesgap.evaluation.statistics import (
     ratio_with_interval,
 )
 from bayesgap.paper import experiment
-from bayesgap.paper.claim import Claim, Number
+from bayesgap.paper.claim import UNKNOWN, Claim, Number
 from bayesgap.paper.claims import ACCURATE, RECOVERED, guarded
 from bayesgap.paper.exhibit import Exhibit, Setting
 from bayesgap.paper.experiment import as_task
@@ -43,8 +44,8 @@ class Size:
 
     Attributes:
         checkpoints: Samples seen when a network is stored and attacked.
-        networks: Width and number of scales of each; the first is the one that others are
-            compared with. A network has two convolutions a scale and one more.
+        networks: Width and number of scales of each, which has two convolutions a scale and one
+            more.
         seeds: Trainings of each network.
         per_class: Attacked points of each class.
     """
@@ -273,7 +274,8 @@ def curves(found: Mapping[str, Result]) -> list[Curve]:
 def claims(found: Mapping[str, Result]) -> list[Claim]:
     """Section 4 and appendix D.1."""
     made = curves(found)
-    return [_still_brittle(made), _no_growth(made)]
+    more = [_more_does_not_help(what, about, made) for what, about in MORE.items()]
+    return [_still_brittle(made), *more]
 
 
 def _still_brittle(made: list[Curve]) -> Claim:
@@ -287,10 +289,15 @@ def _still_brittle(made: list[Curve]) -> Claim:
         for curve in made
         if curve.accurate(-1)
     ]
+    numbers += [
+        _nothing(f"{task}: no network has learned it in every training")
+        for task in dict.fromkeys(curve.task for curve in made)
+        if not any(curve.accurate(-1) for curve in made if curve.task == task)
+    ]
     return Claim(
         "still brittle after the longest training",
         "After the longest training on samples that it has never seen before, a CNN that has "
-        "learned its task is still far less robust than the optimum.",
+        "learned its task is still less robust than the optimum.",
         "all curves lie far below the dashed line of the optimum (figure 9)",
         f"after the last checkpoint, mean L2 at most {RECOVERED} of the optimum's certified lower "
         f"bound, for every network of which all trainings have an accuracy of {ACCURATE:.0%}",
@@ -299,32 +306,69 @@ def _still_brittle(made: list[Curve]) -> Claim:
     )
 
 
-def _no_growth(made: list[Curve]) -> Claim:
+@dataclass(frozen=True)
+class More:
+    """Something of which more is said not to help.
+
+    Attributes:
+        statement: In our words.
+        paper: What it says, and where.
+        compared: From what to what the mean L2 may not grow much.
+        numbers: These growths, of one task's curves.
+    """
+
+    statement: str
+    paper: str
+    compared: str
+    numbers: Callable[[list[Curve]], list[Number]]
+
+
+def _more_does_not_help(what: str, more: More, made: list[Curve]) -> Claim:
     numbers = []
-    for curve in made:
+    for task in dict.fromkeys(curve.task for curve in made):
+        found = more.numbers([curve for curve in made if curve.task == task])
+        numbers += found or [_nothing(f"{task}: nothing that has learned it to compare")]
+    return Claim(
+        f"more {what} does not help",
+        more.statement,
+        more.paper,
+        f"mean L2 grows by a factor of {GROWTH} at most, {more.compared}; accurate are "
+        f"{ACCURATE:.0%} in every training",
+        numbers,
+        _remarks(made),
+    )
+
+
+def _over_samples(own: list[Curve]) -> list[Number]:
+    """How each network's mean L2 grows in training."""
+    numbers = []
+    for curve in own:
         first = next((k for k in range(len(curve.samples) - 1) if curve.accurate(k)), None)
         if first is not None and curve.accurate(-1):
             label = f"{curve.samples[-1]:,} over {curve.samples[first]:,} samples"
             numbers.append(_growth(f"{curve.task}, {curve.name}: {label}", curve, -1, curve, first))
-    for task in dict.fromkeys(curve.task for curve in made):
-        # The first network is what others are compared with.
-        reference, *others = (curve for curve in made if curve.task == task)
+    return numbers
+
+
+def _over_networks(own: list[Curve], *, size: str, alike: str) -> list[Number]:
+    """How the mean L2 grows with one size of networks, of those that are alike in the other."""
+    numbers = []
+    accurate = [curve for curve in own if curve.accurate(-1)]
+    for value in dict.fromkeys(getattr(curve, alike) for curve in accurate):
+        least, *larger = sorted(
+            (curve for curve in accurate if getattr(curve, alike) == value),
+            key=lambda curve: getattr(curve, size),
+        )
         numbers += [
-            _growth(f"{task}: {curve.name} over {reference.name}", curve, -1, reference, -1)
-            for curve in others
-            if curve.accurate(-1) and reference.accurate(-1)
+            _growth(f"{curve.task}: {curve.name} over {least.name}", curve, -1, least, -1)
+            for curve in larger
         ]
-    return Claim(
-        "more data, width and depth do not help",
-        "Neither longer training on fresh samples nor wider or deeper networks make CNNs more "
-        "robust.",
-        "wider networks and more data do not improve robustness (appendix D.1)",
-        f"mean L2 grows by a factor of {GROWTH} at most: from a network's first accurate "
-        "checkpoint to its last, and from the first network to each other one after the last "
-        f"checkpoint; accurate are {ACCURATE:.0%} in every training",
-        numbers,
-        _remarks(made),
-    )
+    return numbers
+
+
+def _nothing(label: str) -> Number:
+    """What could not be measured, so that the claim is not decided by the rest alone."""
+    return Number(label, *UNKNOWN)
 
 
 def _growth(label: str, curve: Curve, at: int, base: Curve, since: int) -> Number:
@@ -349,6 +393,29 @@ def _remarks(made: list[Curve]) -> list[str]:
         remarks.append("Left out, as a training has not learned its task: " + "; ".join(left) + ".")
     return remarks
 
+
+MORE = {
+    "data": More(
+        "Longer training on fresh samples does not make CNNs more robust.",
+        "more data do not improve robustness (appendix D.1)",
+        "from a network's first accurate checkpoint to its last",
+        _over_samples,
+    ),
+    "width": More(
+        "Wider CNNs are not more robust.",
+        "wider networks do not improve robustness (appendix D.1)",
+        "from the narrowest accurate network to each wider one of the same depth, after the last "
+        "checkpoint",
+        partial(_over_networks, size="width", alike="scales"),
+    ),
+    "depth": More(
+        "Deeper CNNs are not more robust.",
+        "no improvement by changing the number of layers (section 4)",
+        "from the shallowest accurate network to each deeper one of the same width, after the last "
+        "checkpoint",
+        partial(_over_networks, size="scales", alike="width"),
+    ),
+}
 
 EXHIBIT = Exhibit(
     name="fig9",

@@ -166,9 +166,18 @@ def certificate_stage(setting: Setting, name: str, variant: str) -> Stage:
 def training_samples(
     setting: Setting, name: str, variant: str, kind: str = ""
 ) -> list[dict[str, Any]]:
-    """Which images each replicate's classifiers of a kind are trained on."""
+    """Which images each replicate's classifiers of a kind are trained on.
+
+    Of real images there are no more than there are, so that each replicate has a part of its own.
+    """
     identity = data_stage(setting, name, variant).identity
     scale = setting.scale_for(name)
+    if variant == REAL:
+        common = {
+            "images": scale.images,
+            "sample_seed": seed_of("training", identity, setting.seed),
+        }
+        return [{**common, "fold": [k, scale.seeds]} for k in range(scale.seeds)]
     return [
         {
             "images": scale.images,
@@ -357,7 +366,7 @@ def measure(job: TaskJob, kind: str, finished: Finished) -> Measured:
         )
         for replicate in range(len(job.classifiers[kind]))
     ]
-    at_points = [(found.before == y) & found.l2.isfinite() for found in best]
+    at_points = torch.stack([(found.before == y) & found.l2.isfinite() for found in best])
     summary = summarise(best, y)
     record = {
         **about,
@@ -368,6 +377,7 @@ def measure(job: TaskJob, kind: str, finished: Finished) -> Measured:
         **pixel_changes(
             torch.cat([x[chosen] for chosen in at_points]),
             torch.cat([f.images[c].double() for f, c in zip(best, at_points, strict=True)]),
+            at=at_points,
         ),
     }
     return Measured(record, records, best, outcomes)

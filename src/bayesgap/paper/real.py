@@ -5,7 +5,7 @@ learn from the training part, widths and gammas are chosen on the validation par
 and attacks are of the test part.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -19,6 +19,7 @@ from bayesgap.tasks.task import Task
 
 PARTS = ("training", "validation", "test")
 LEVELS = 255  # of 8 bits
+ONE_FOLD = (0, 1)
 MNIST_VALIDATION = 6  # every sixth of MNIST's training digits, as it has no validation part
 
 
@@ -37,32 +38,52 @@ class RealImages:
         self.classes = int(y.max()) + 1
 
     def sample(
-        self, n: int, *, seed: int, part: str = "training"
+        self, n: int, *, seed: int, part: str = "training", fold: Sequence[int] = ONE_FOLD
     ) -> tuple[Float[Tensor, "n C H W"], Int[Tensor, " n"]]:
         """n images, equally many of each class, or all there are; each at most once.
 
-        For training at most half of the smaller class is drawn, so that trainings differ.
+        Args:
+            n: How many.
+            seed: Of the draw.
+            part: One of `PARTS`.
+            fold: Which of how many draws: with the same seed and n, those of different folds share
+                no image, and each has its part of the smallest class at most.
 
         Returns:
             float64 images in [0, 1] and int64 labels, in random order.
         """
         x, y = self.parts[part]
         generator = torch.Generator().manual_seed(seed)
-        there = int(y.bincount(minlength=self.classes).min())
-        each = min(n // self.classes, there // 2 if part == "training" else there)
+        which, folds = fold
+        each = self.size(n, part=part, folds=folds) // self.classes
+        own = slice(which * each, (which + 1) * each)
         shuffled = torch.randperm(len(y), generator=generator)
-        rows = torch.cat([shuffled[y[shuffled] == c][:each] for c in range(self.classes)])
+        rows = torch.cat([shuffled[y[shuffled] == c][own] for c in range(self.classes)])
         rows = rows[torch.randperm(len(rows), generator=generator)]
         return x[rows].double() / LEVELS, y[rows]
 
+    def size(self, n: int, *, part: str = "training", folds: int = 1) -> int:
+        """How many images a draw of n has."""
+        _, y = self.parts[part]
+        there = int(y.bincount(minlength=self.classes).min())
+        return self.classes * min(n // self.classes, there // folds)
+
 
 def draw(
-    data: Task | RealImages, part: str, n: int, *, seed: int
+    data: Task | RealImages, part: str, n: int, *, seed: int, fold: Sequence[int] = ONE_FOLD
 ) -> tuple[Float[Tensor, "n C H W"], Int[Tensor, " n"]]:
-    """Images and labels for one purpose; a task has as many as are asked for."""
+    """Images and labels for one purpose; a task has as many as are asked for, in one fold.
+
+    Args:
+        data: What to draw from.
+        part: One of `PARTS`.
+        n: How many.
+        seed: Of the draw.
+        fold: As `RealImages.sample` takes it.
+    """
     if isinstance(data, Task):
         return data.sample(n, seed=seed)
-    return data.sample(n, seed=seed, part=part)
+    return data.sample(n, seed=seed, part=part, fold=fold)
 
 
 def read_real(*, name: str, limit: int, seed: int, checksum: str, celeba: str = "") -> Result:

@@ -23,7 +23,8 @@ class Scale:
         task_kind: "digits" or "faces".
         images: Training images of each classifier.
         seeds: Training sets, and classifiers of each kind.
-        cnn_seeds: The same of plain CNNs, which scatter more; the first ones are those.
+        cnn_seeds: The same of plain CNNs, which scatter more; the first ones are those. (Not of
+            real images, of which there are too few.)
         per_class: Attacked points of each class.
         checks: For each kind of classifier, further attacks on the first seed and how many points
             of each class they face.
@@ -62,8 +63,11 @@ class Scale:
 
     @property
     def real_limit(self) -> int:
-        """Real images of each class in each part, at most: enough for every purpose."""
-        return max(self.images, TEST_IMAGES)
+        """Real images of each class in each part, at most.
+
+        Enough for every purpose, and for all replicates to train on images of their own.
+        """
+        return max(self.seeds * self.images // 2, TEST_IMAGES)
 
 
 def trades(

@@ -17,7 +17,7 @@ from bayesgap.paper.exhibit import Exhibit, Setting
 from bayesgap.paper.experiment import as_classifier
 from bayesgap.paper.fig12 import NOT_THE_PAPERS, with_real_images
 from bayesgap.paper.jobs import REAL, ROBUST, SYMMETRIC, classifier_stages, data_stage
-from bayesgap.paper.real import as_data, draw
+from bayesgap.paper.real import RealImages, as_data, draw
 from bayesgap.paper.scales import FACES
 from bayesgap.runs.stage import Stage, seed_of
 from bayesgap.runs.store import Result
@@ -36,30 +36,55 @@ PAPER = {
 
 
 def stages(setting: Setting) -> dict[str, Stage]:
-    """Every CNN's decisions on real test images."""
+    """Every CNN's decisions on real test images, of as many trainings on both sides."""
     found = {}
     for task in with_real_images(setting):
         real = data_stage(setting, task, REAL)
         for kind in KINDS:
-            for trained_on in (REAL, SYMMETRIC):
-                trained = classifier_stages(setting, task, trained_on, kind)
-                for replicate, classifier in enumerate(trained):
+            pair = {on: classifier_stages(setting, task, on, kind) for on in (REAL, SYMMETRIC)}
+            trainings = min(map(len, pair.values()))
+            for trained_on, trained in pair.items():
+                for replicate, classifier in enumerate(trained[:trainings]):
+                    learned = {"images": classifier.settings["images"]}
+                    if "fold" in classifier.settings:
+                        learned["folds"] = classifier.settings["fold"][1]
                     found["|".join((task, kind, trained_on, str(replicate)))] = Stage(
                         "real-test",
                         count_on_real,
-                        {"sample_seed": seed_of("real test", setting.seed)},
+                        {"sample_seed": seed_of("real test", setting.seed), **learned},
                         {"real": real, "classifier": classifier},
                         f"{kind} CNN of {task}/{trained_on} on real images",
                     )
     return found
 
 
-def count_on_real(real: Result, classifier: Result, *, sample_seed: int, seed: int) -> Result:
-    """Which real test images a classifier decides correctly; all see the same images."""
-    images = as_data(real)
-    x, y = draw(images, "test", TESTED, seed=sample_seed)
-    right = decisions(as_classifier(classifier, images), x) == y
-    return Result({"right": right}, {"images": len(x), "correct": int(right.sum())})
+def count_on_real(
+    real: Result,
+    classifier: Result,
+    *,
+    images: int,
+    sample_seed: int,
+    seed: int,
+    folds: int | None = None,
+) -> Result:
+    """Which real test images a classifier decides correctly; all see the same images.
+
+    Args:
+        real: The images.
+        classifier: Trained on them, or on samples.
+        images: How many it was to learn from.
+        sample_seed: Of the test images.
+        seed: Of nothing.
+        folds: Of real images, among how many trainings they were shared out.
+    """
+    data = as_data(real)
+    x, y = draw(data, "test", TESTED, seed=sample_seed)
+    right = decisions(as_classifier(classifier, data), x) == y
+    if folds is not None and isinstance(data, RealImages):
+        images = data.size(images, folds=folds)
+    return Result(
+        {"right": right}, {"images": len(x), "correct": int(right.sum()), "learned_from": images}
+    )
 
 
 @dataclass(frozen=True)
@@ -71,12 +96,14 @@ class Row:
         kind: Of CNNs.
         real: Of those trained on real images.
         symmetric: Of those trained on symmetric samples.
+        learned_from: How many images either learned from, real and symmetric.
     """
 
     task: str
     kind: str
     real: Float[Tensor, "trainings images"]
     symmetric: Float[Tensor, "trainings images"]
+    learned_from: tuple[int, int]
 
     @property
     def loss(self) -> Float[Tensor, "trainings images"]:
@@ -86,15 +113,17 @@ class Row:
 
 def rows(found: Mapping[str, Result]) -> list[Row]:
     """The table."""
-    cells: dict[tuple[str, str], dict[str, list[Tensor]]] = {}
+    cells: dict[tuple[str, str], dict[str, list[Result]]] = {}
     for name, result in found.items():
         task, kind, trained_on, _ = name.split("|")
-        cell = cells.setdefault((task, kind), {})
-        cell.setdefault(trained_on, []).append(result.tensors["right"].double())
-    return [
-        Row(task, kind, torch.stack(cell[REAL]), torch.stack(cell[SYMMETRIC]))
-        for (task, kind), cell in cells.items()
-    ]
+        cells.setdefault((task, kind), {}).setdefault(trained_on, []).append(result)
+    made = []
+    for (task, kind), cell in cells.items():
+        pair = cell[REAL], cell[SYMMETRIC]
+        real, symmetric = (torch.stack([r.tensors["right"].double() for r in one]) for one in pair)
+        learned_from = pair[0][0].values["learned_from"], pair[1][0].values["learned_from"]
+        made.append(Row(task, kind, real, symmetric, learned_from))
+    return made
 
 
 def mean_loss(made: Sequence[Row]) -> Float[Tensor, "trainings images"]:
@@ -125,6 +154,14 @@ def claims(found: Mapping[str, Result]) -> list[Claim]:
 
 def _small_loss(name: str, what: str, made: list[Row], remarks: list[str]) -> Claim:
     numbers = []
+    fewer = dict.fromkeys(
+        f"{row.task} {row.learned_from[0]:,} and {row.learned_from[1]:,}"
+        for row in made
+        if row.learned_from[0] < row.learned_from[1]
+    )
+    if fewer:
+        few = "Of fewer real images than samples, which favours the samples, learned: "
+        remarks = [*remarks, few + "; ".join(fewer) + "."]
     for kind in KINDS:
         own = [row for row in made if row.kind == kind]
         if own:

@@ -292,7 +292,8 @@ def table2_(results: Results, tasks: Sequence[str], found: Found) -> Section:
                 NAMES[row.kind],
                 *(percent(right.mean().item()) for right in (row.real, row.symmetric)),
                 percent(table2.mean_loss([row]).mean().item()),
-                str(row.loss.shape[1]),
+                " / ".join(f"{images:,}" for images in row.learned_from),
+                f"{row.loss.shape[1]:,}",
                 *(("–", "–", "–") if paper is None else (*(f"{p:g} %" for p in paper), "")),
             ]
         )
@@ -300,7 +301,8 @@ def table2_(results: Results, tasks: Sequence[str], found: Found) -> Section:
             rows[-1][-1] = f"{paper[0] - paper[1]:.1f} %"
     table = Table(
         [
-            *("task", "CNN", "trained on real", "on symmetric", "loss", "test images"),
+            *("task", "CNN", "trained on real", "on symmetric", "loss"),
+            *("learned from real / samples", "real test images"),
             *("the paper: real", "symmetric", "loss"),
         ],
         rows,

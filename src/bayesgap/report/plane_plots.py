@@ -338,7 +338,7 @@ def _mole_radii(axis: Axes, result: Result) -> None:
             _distribution(axis, values, (0.03, 6.0), colour, dashes, text)
     axis.set_xlabel("certified radius (L2, pixel units)", fontsize=8)
     axis.set_ylabel("share of points within", fontsize=8)
-    axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0.2, 1.0))
+    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(0.33, 0.5))
 
 
 def fig5(found: Mapping[str, Result]) -> Section:

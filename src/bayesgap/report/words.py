@@ -10,7 +10,7 @@ def percent(value: float | None, digits: int = 1) -> str:
     """A share as percents, without trailing zeros."""
     if value is None:
         return NONE
-    text = f"{100 * value:.{digits}f}"
+    text = f"{100 * value:.{digits}f}".replace("-", "−")
     return (text.rstrip("0").rstrip(".") if "." in text else text) + "\u202f%"
 
 

@@ -25,7 +25,7 @@ def test_settings_are_written_as_text(value, text):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "–"), (1, "100\u202f%"), (0.9996, "100\u202f%"), (-0.0042, "−0.4\u202f%")],
+    [(None, "–"), (1.0, "100\u202f%"), (0.9996, "100\u202f%"), (-0.0042, "−0.4\u202f%")],
 )
 def test_shares_are_written_as_percents(value, text):
     assert words.percent(value) == text

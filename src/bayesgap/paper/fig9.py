@@ -335,7 +335,7 @@ def _more_does_not_help(what: str, more: More, made: list[Curve]) -> Claim:
         f"mean L2 grows by a factor of {GROWTH} at most, {more.compared}; accurate are "
         f"{ACCURATE:.0%} in every training",
         numbers,
-        _remarks(made),
+        _how_far(made),
     )
 
 
@@ -381,17 +381,22 @@ def _growth(label: str, curve: Curve, at: int, base: Curve, since: int) -> Numbe
 
 
 def _remarks(made: list[Curve]) -> list[str]:
-    longest = max(curve.samples[-1] for curve in made)
     remarks = [
         "The widths and depths of the paper's networks stand in a drawing only, and its appendix "
-        "D.1 speaks of strides where B.3 pools; ours are named."
+        "D.1 speaks of strides where B.3 pools; ours are named.",
+        *_how_far(made),
     ]
-    if longest < PAPER_SAMPLES:
-        remarks.append(f"Training ends at {longest:,} samples here, the paper's at 1,000,000.")
     left = [f"{curve.task}, {curve.name}" for curve in made if not curve.accurate(-1)]
     if left:
         remarks.append("Left out, as a training has not learned its task: " + "; ".join(left) + ".")
     return remarks
+
+
+def _how_far(made: list[Curve]) -> list[str]:
+    longest = max(curve.samples[-1] for curve in made)
+    if longest >= PAPER_SAMPLES:
+        return []
+    return [f"Training ends at {longest:,} samples here, the paper's at {PAPER_SAMPLES:,}."]
 
 
 MORE = {

@@ -10,7 +10,7 @@ from PIL import Image
 
 from bayesgap.classifiers.allconv import Training
 from bayesgap.errors import BayesgapError
-from bayesgap.images.celeba import open_celeba
+from bayesgap.images.celeba import ATTRIBUTES, open_celeba
 from bayesgap.paper import experiment, fit, reproduction, scales
 from bayesgap.paper.real import PARTS, as_data, draw, read_real
 from bayesgap.report.page import Wanted, write_report
@@ -139,6 +139,28 @@ def test_a_handed_on_task_needs_no_faces(ran, small, tmp_path):
         ["table1"], "quick", seed=0, attributes=["Smiling"], tasks=folder / "tasks"
     )
     assert [job.name for job in plan.jobs] == ["celeba-smiling"]
+
+
+@pytest.mark.parametrize(
+    ("names", "attributes", "fitted"),
+    [
+        (["fig13"], None, ["Smiling"]),
+        (["fig6", "fig13"], ["Male"], ["Male", "Smiling"]),
+        (["fig6", "fig13"], None, list(ATTRIBUTES)),
+        ([], ["Male"], ["Male"]),
+    ],
+)
+def test_figures_about_one_task_bring_it_along(ran, copy, monkeypatch, names, attributes, fitted):
+    folder, *_ = ran
+    asked = []
+    monkeypatch.setattr(
+        reproduction, "faces_at_hand", lambda copy, chosen, folder: asked.extend(chosen) or []
+    )
+    plan = reproduction.plan(
+        names, "quick", seed=0, celeba=copy, attributes=attributes, tasks=folder / "tasks"
+    )
+    assert sorted(asked) == sorted(fitted)
+    assert ("celeba-smiling" in plan.setting.tasks) == ("fig13" in names)
 
 
 def test_components_are_one_for_a_thousand_faces():

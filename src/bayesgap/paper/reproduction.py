@@ -103,7 +103,8 @@ def _at_hand(
         # Figures that are all about one task each need no others to be fitted.
         some = [attribute_of(name) for name in about if name.startswith(FACES)]
         every = len(some) < len(asked) or not asked
-        chosen = attributes or (list(ATTRIBUTES) if every else some)
+        chosen = attributes or (ATTRIBUTES if every else ())
+        chosen = list(dict.fromkeys([*chosen, *some]))
         faces = [known.name for known in faces_at_hand(copy, chosen, folder or own_folder())]
     known = known_tasks(folder)
     for name in faces:

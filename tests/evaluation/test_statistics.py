@@ -84,8 +84,8 @@ def test_the_interval_is_that_of_a_bootstrap_crossed_over_seeds_and_points(missi
 
 
 def test_where_seeds_differ_more_than_points_the_interval_is_students():
-    values = table([1.0] * 30, [2.0] * 30, [3.0] * 30)
-    assert mean_with_interval(values)[1:] == pytest.approx(students([1, 2, 3]), rel=1e-12)
+    values = table([11.0] * 30, [12.0] * 30, [13.0] * 30)
+    assert mean_with_interval(values)[1:] == pytest.approx(students([11, 12, 13]), rel=1e-12)
     for numerator, denominator in ((values, values[:1]), (values[:1], values)):
         by_seed = (numerator / denominator)[:, 0].numpy()
         ratio = ratio_with_interval(numerator, denominator)
@@ -213,6 +213,14 @@ def test_where_both_sides_vary_with_their_seeds_the_interval_is_at_least_welchs(
     assert ratio - low >= max(welch, reach) - slack
     if welch > reach:
         assert (ratio - low, high - ratio) == pytest.approx((welch, welch), rel=1e-4)
+
+
+def test_the_interval_of_a_ratio_of_sizes_ends_at_0():
+    numerator, denominator = table([0.1] * 4, [3.0] * 4), table([1.0] * 4, [1.0] * 4)
+    for interval in (ratio_with_interval, paired_ratio_with_interval):
+        ratio, low, high = interval(numerator, denominator)
+        assert (ratio, low) == (pytest.approx(1.55), 0)
+        assert high > 10  # Student's, with one degree of freedom
 
 
 def test_ratios_of_two_sets_of_trainings_cover():

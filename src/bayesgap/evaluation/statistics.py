@@ -56,10 +56,11 @@ def ratio_with_interval(
 ) -> tuple[float | None, float | None, float | None]:
     """The ratio of two means over the points where both have a value, and its 95 % interval.
 
-    Each seed of the one is paired with each of the other, and a point counts for a pair only
-    where both have a value, so that the two means are over the same points. Each replicate
-    draws the points once for both, and the seeds of either side separately. The interval is no
-    narrower than Student's over the ratios of either side's seeds, nor than Welch's over both.
+    Of sizes, which are not negative: the interval is cut off at 0. Each seed of the one is paired
+    with each of the other, and a point counts for a pair only where both have a value, so that
+    the two means are over the same points. Each replicate draws the points once for both, and the
+    seeds of either side separately. The interval is no narrower than Student's over the ratios of
+    either side's seeds, nor than Welch's over both.
     """
     sides = []
     for table in (numerator.double().numpy(), denominator.double().numpy()):
@@ -87,7 +88,8 @@ def ratio_with_interval(
     )
     for by_seed in sides_alone:
         low, high = _widened(low, high, by_seed)
-    return ratio, *_widened_by_both(low, high, ratio, *sides_alone)
+    low, high = _widened_by_both(low, high, ratio, *sides_alone)
+    return ratio, max(0.0, low), high
 
 
 def paired_ratio_with_interval(
@@ -98,9 +100,9 @@ def paired_ratio_with_interval(
 ) -> tuple[float | None, float | None, float | None]:
     """The ratio of two means where seed i of either side was trained on the same images.
 
-    What differs from training to training in both alike does not widen the interval: seeds are
-    drawn for both at once, and Student's is over the ratios of the pairs. Of the side with more
-    seeds the first count.
+    Of sizes, as in `ratio_with_interval`. What differs from training to training in both alike
+    does not widen the interval: seeds are drawn for both at once, and Student's is over the ratios
+    of the pairs. Of the side with more seeds the first count.
     """
     pairs = min(len(numerator), len(denominator))
     top, bottom = (table[:pairs].double().numpy() for table in (numerator, denominator))
@@ -113,7 +115,8 @@ def paired_ratio_with_interval(
         replicates = ((rows @ top) * columns).sum(axis=1) / ((rows @ bottom) * columns).sum(axis=1)
         by_pair = top.sum(axis=1) / bottom.sum(axis=1)
     low, high = np.quantile(replicates[np.isfinite(replicates)], TAILS)
-    return float(top.sum() / bottom.sum()), *_widened(low, high, by_pair)
+    low, high = _widened(low, high, by_pair)
+    return float(top.sum() / bottom.sum()), max(0.0, low), high
 
 
 def _widened(low: float, high: float, by_seed: np.ndarray) -> tuple[float, float]:

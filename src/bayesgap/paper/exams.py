@@ -106,7 +106,10 @@ def hold_exams(
     finished = run([*points.values(), *kept], store, resources)
     return [
         hold_exam(
-            finished[stage.inputs["points"]], **stage.settings, **stage.places, seed=stage.seed
+            finished[stage.inputs["points"]],
+            **stage.settings,
+            folder=stage.places.get("folder"),
+            seed=stage.seed,
         ).values
         if _is_code(stage.settings["attack"])
         else finished[stage].values

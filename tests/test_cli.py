@@ -35,6 +35,14 @@ def test_version():
     assert RUNNER.invoke(cli.app, ["--version"]).output == f"bayesgap {bayesgap.__version__}\n"
 
 
+def test_the_list_is_of_what_is_asked_for():
+    every = RUNNER.invoke(cli.app, ["reproduce", "--list"]).output.splitlines()
+    some = RUNNER.invoke(cli.app, ["reproduce", "fig2", "table1", "--list"]).output.splitlines()
+    assert len(every) == 20
+    assert [line.split()[0] for line in some] == ["fig2", "table1"]
+    assert set(some) <= set(every)
+
+
 def test_tasks_lists_every_released_task():
     shown = RUNNER.invoke(cli.app, ["tasks"]).output
     assert all(name in shown for name in bayesgap.task_names() if not name.endswith("/fitted"))
@@ -54,6 +62,7 @@ def test_tasks_lists_every_released_task():
         (["exam", "nosuch", "--task", "mnist-0-6/symmetric", "--store", "OUT"], "'nosuch'"),
         (["exam", "ddn", "--out", "FILE/out"], "FILE"),
         (["reproduce", "fig19", "--out", "OUT"], "'fig19'"),
+        (["reproduce", "fig19", "--list"], "'fig19'"),
         (["reproduce", "fig13", "--tasks", "HERE"], "fig13 needs celeba-smiling"),
         (["reproduce", "fig13", "--tasks", "OUT"], "no folder OUT of tasks"),
         (["reproduce", "all", "--celeba", "FILE", "--out", "OUT"], "FILE"),

@@ -136,13 +136,13 @@ def reproduce(
     import time
 
     from bayesgap.paper import reproduction
-    from bayesgap.paper.exhibits import EXHIBITS
+    from bayesgap.paper.exhibits import choose
     from bayesgap.report.page import Wanted, make_folder, write_report
     from bayesgap.runs.run import Resources
     from bayesgap.runs.store import Store
 
     if list_:
-        for exhibit in EXHIBITS.values():
+        for exhibit in choose(what or ["all"]):
             print(f"{exhibit.name:7} {exhibit.title}. Needs {exhibit.needs}.")
         return
     started = time.monotonic()
@@ -155,13 +155,13 @@ def reproduce(
         Store(store or default_store()),
         Resources(workers or os.cpu_count() or 1, threads, cluster),
     )
-    document, claims = write_report(results, Wanted(plan.exhibits, plan.main, faces), out)
+    document = write_report(results, Wanted(plan.exhibits, plan.main, faces), out)
     console = _console()
     if document["results"]:
         console.print(_results_table(document["results"]))
     judged = Table(box=None, pad_edge=False, show_header=False)
-    for claim in claims:
-        judged.add_row(claim.verdict, claim.statement)
+    for claim in document["claims"]:
+        judged.add_row(claim["verdict"], claim["exhibit"], claim["statement"])
     console.print(judged)
     seconds = time.monotonic() - started
     console.print(

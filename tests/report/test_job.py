@@ -39,7 +39,7 @@ def ran_with(names, folder, out, scale="quick"):
     plan = reproduction.plan(names, scale, seed=0, tasks=folder)
     results = reproduction.compute(plan, Store(str(folder / "store")), ALONE)
     wanted = Wanted(plan.exhibits, plan.main)
-    return results, write_report(results, wanted, folder / out)[0]
+    return results, write_report(results, wanted, folder / out)
 
 
 @pytest.fixture(scope="module")

@@ -59,13 +59,11 @@ class Wanted:
     faces: bool = True
 
 
-def write_report(
-    results: Results, wanted: Wanted, folder: Path
-) -> tuple[dict[str, Any], list[Claim]]:
+def write_report(results: Results, wanted: Wanted, folder: Path) -> dict[str, Any]:
     """Write the files of a report, each whole or not at all.
 
     Returns:
-        What `results.json` holds, and the claims.
+        What `results.json` holds.
 
     Raises:
         BayesgapError: the folder cannot be written to.
@@ -75,7 +73,6 @@ def write_report(
     judged = list(wanted.exhibits)
     judged += [EXHIBITS[name] for name in MAIN if wanted.main and EXHIBITS[name] not in judged]
     by_exhibit = judge(judged, results.setting, results.finished, results)
-    claims = [claim for several in by_exhibit.values() for claim in several]
     document["claims"] = [
         {"exhibit": name, **claim.record()}
         for name, several in by_exhibit.items()
@@ -97,7 +94,7 @@ def write_report(
     contents = dict(zip(FILES, texts, strict=True))
     for name, text in contents.items():
         _write(folder / name, text)
-    return document, claims
+    return document
 
 
 def make_folder(folder: Path) -> None:

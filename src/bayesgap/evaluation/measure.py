@@ -152,8 +152,7 @@ def gap_to_optimum(
     ratio, low, high = ratio_with_interval(l2, lower[None])
     if ratio is None or low is None or high is None:
         return {**none, "no_gap": "no point is decided correctly by both"}
-    # Student's interval over few trainings may reach below what a ratio of norms can be.
-    return {"gap": 1 - ratio, "gap_low": 1 - high, "gap_high": min(1.0, 1 - low), "no_gap": None}
+    return {"gap": 1 - ratio, "gap_low": 1 - high, "gap_high": 1 - low, "no_gap": None}
 
 
 def pixel_changes(

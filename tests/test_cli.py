@@ -156,6 +156,15 @@ def test_a_certificate_is_written_and_verified_again(tmp_path):
     assert re.search(r"Adversarial points confirmed: 4; their mean \d\.\d+\.", checked.stdout)
 
 
+def test_a_certificate_within_a_box_says_so(tmp_path):
+    file = str(tmp_path / "proofs.safetensors")
+    made = command(
+        *("certify", "mnist-0-6/symmetric", "--per-class", "1", "--box", "-0.5", "2", "--out", file)
+    )
+    assert made.returncode == 0, made.stderr
+    assert "within the box -0.5 to 2" in " ".join(made.stdout.split())
+
+
 def test_a_false_statement_is_named_and_the_exit_code_is_1(tmp_path):
     known = bayesgap.load_task("mnist-0-6/symmetric")
     x, y = known.sample(2, seed=0)

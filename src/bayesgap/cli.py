@@ -210,7 +210,9 @@ def certify(
         box=box,
     )
     bracket.save(out)
-    table = Table(box=None, pad_edge=False, title=f"{known.name}, {rule}: L2 in pixel units")
+    within = "" if box is None else f"; upper bounds within the box {box[0]:g} to {box[1]:g}"
+    title = f"{known.name}, {rule}: L2 in pixel units{within}"
+    table = Table(box=None, pad_edge=False, title=title)
     for heading in (
         "class",
         "points",

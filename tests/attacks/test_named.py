@@ -84,7 +84,7 @@ def test_foolbox_attacks_are_named_with_their_settings(name, settings):
         ("foolbox:DDNAttack?steps=10.5", "is a whole number; got 10.5"),
         ("foolbox:DDNAttack?steps=True", "is a whole number; got True"),
         ("foolbox:DDNAttack?init_epsilon=", "is a number; got ''"),
-        ("enum:Enum", "is a EnumType, not a function or an Attack"),
+        ("enum:Enum", "is a class: name a function, or an object of the class"),
         ("foolbox:DDNAttack?name=x", "'name' is no setting"),
         ("nosuchmodule:attack", "'nosuchmodule:attack' cannot be imported"),
         ("math:nosuchfunction", "'math:nosuchfunction' cannot be imported"),

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import SVC, LinearSVC
 
 from bayesgap.classifiers import svm
@@ -52,6 +53,15 @@ def test_the_linear_svm_follows_its_seed_where_its_solver_is_random():
     expected = LinearSVC(random_state=9).fit(flat(x), y.numpy())
     np.testing.assert_allclose(machine.weight.numpy(), expected.coef_, rtol=1e-12)
     np.testing.assert_allclose(machine.bias.numpy(), expected.intercept_, rtol=1e-12)
+
+
+def test_a_linear_svm_says_whether_its_solver_converged():
+    x, y = two_blobs(4, 60)
+    assert train_linear_svm(x, y, classes=2, seed=0).converged
+    alike = 100 + normal(0, 60, 1, 8, 8)  # a common offset is what slows its solver
+    with pytest.warns(ConvergenceWarning):
+        stopped = train_linear_svm(alike, y, classes=2, seed=0)
+    assert not stopped.converged
 
 
 def test_a_linear_svm_takes_images_of_any_shape_with_the_right_number_of_values():

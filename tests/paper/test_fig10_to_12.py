@@ -80,7 +80,7 @@ def test_each_ball_is_judged_by_itself():
     claims = [judged(results) for judged in fig11.EXHIBIT.judges]
     assert [claim.verdict for claim in claims] == [REPRODUCED, NOT_REPRODUCED, NOT_REPRODUCED]
     assert len({claim.name for claim in claims}) == len({c.statement for c in claims}) == 3
-    assert f"Its radius is 1 on {TASK}." in claims[0].remarks[0]
+    assert f"The ball's radius is 1 on {TASK}." in claims[0].remarks
     brittler = made_up(cnn | {(SYMMETRIC, kind): (0.8, 1.0) for kind in ROBUST})
     assert fig11.EXHIBIT.judges[0](brittler).verdict == NOT_REPRODUCED
     nothing = fig11.EXHIBIT.judges[0](made_up(cnn))

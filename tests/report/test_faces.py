@@ -99,6 +99,19 @@ def test_a_fitted_task_is_kept_by_name_in_the_users_folder(ran, copy):
     assert {t["sha256"] for t in document["tasks"] if t["version"]} == {known.sha256}
 
 
+def test_each_linear_svm_says_whether_it_converged(ran):
+    _, _, document, _ = ran
+    trainings = {
+        (r["task"], r["variant"]): r["seeds"]
+        for r in document["results"]
+        if r["classifier"] == "linear-svm"
+    }
+    for task in document["tasks"]:
+        said = task["linear_svm_converged"]
+        assert len(said) == trainings.get((task["task"], task["variant"]), 0)
+        assert all(isinstance(one, bool) for one in said)
+
+
 def test_a_task_that_is_there_is_not_fitted_again(ran, copy, monkeypatch):
     folder, *_ = ran
 

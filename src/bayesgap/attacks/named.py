@@ -134,7 +134,11 @@ def _imported(name: str) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
         raise BayesgapError(f"The attack {name!r} cannot be imported: {error}.") from error
     finally:
         sys.path.remove(here)
-    if not callable(found) or isinstance(found, type):
+    if isinstance(found, type):
+        raise BayesgapError(
+            f"The attack {name!r} is a class: name a function, or an object of the class."
+        )
+    if not callable(found):
         raise BayesgapError(
             f"The attack {name!r} is a {type(found).__name__}, not a function or an Attack."
         )

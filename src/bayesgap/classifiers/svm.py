@@ -45,9 +45,18 @@ class LinearSVM(nn.Module):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, weight: Float[Tensor, "f d"], bias: Float[Tensor, " f"]):
-        """Hold the fitted functions: one for two classes, else one a class."""
+    def __init__(
+        self, weight: Float[Tensor, "f d"], bias: Float[Tensor, " f"], *, converged: bool = True
+    ):
+        """Hold the fitted functions.
+
+        Args:
+            weight: w, for one function (two classes) or one a class.
+            bias: b of each function.
+            converged: Whether the solver found the optimum before its iterations ran out.
+        """
         super().__init__()
+        self.converged = converged
         self.register_buffer("weight", weight.to(torch.float64, copy=True))
         self.register_buffer("bias", bias.to(torch.float64, copy=True))
 
@@ -60,6 +69,8 @@ def train_linear_svm(
     x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"], *, classes: int, seed: int
 ) -> LinearSVM:
     """scikit-learn's linear SVC with its defaults (appendix B.4), on flattened images.
+
+    Where its solver runs out of iterations it warns, and the machine's `converged` is False.
 
     Args:
         x: Images.
@@ -77,6 +88,7 @@ def train_linear_svm(
     return LinearSVM(
         torch.from_numpy(np.concatenate([fit.coef_ for fit in fits])),
         torch.from_numpy(np.concatenate([fit.intercept_ for fit in fits])),
+        converged=all(fit.n_iter_ < fit.max_iter for fit in fits),
     )
 
 

@@ -229,13 +229,15 @@ def open_celeba(
         workers: Threads that decode; by default one a core.
 
     Raises:
-        BayesgapError: no attribute list or one that cannot be read, no image that can be used,
-            a cache that cannot be written to, or fewer than 1 worker.
+        BayesgapError: no such folder, no attribute list or one that cannot be read, no image that
+            can be used, a cache that cannot be written to, or fewer than 1 worker.
     """
     folder = Path(folder).expanduser()
     workers = (os.cpu_count() or 1) if workers is None else workers
     if workers < 1:
         raise BayesgapError(f"Decoding needs at least 1 worker; got {workers}.")
+    if not folder.is_dir():
+        raise BayesgapError(f"There is no folder {folder}.")
     table = _read_attributes(folder)
     images = _image_folder(folder)
     listing, skipped = _list(images, table)

@@ -48,9 +48,9 @@ def robust_training_helps_little(results: Results, *, kind: str) -> Claim:
         numbers,
         [
             "The paper names neither the norm nor the radius of its ball, and they decide the "
-            "outcome: each of ours is judged by itself. Its radius is "
-            + ", ".join(f"{radius:.3g} on {task}" for task, radius in radii.items())
-            + ". (0.3 is the L∞ radius that TRADES' authors use for MNIST.)"
+            "outcome: each of ours is judged by itself. (0.3 is the L∞ radius that TRADES' "
+            "authors use for MNIST.)",
+            *(f"The ball's radius is {radius:.3g} on {task}." for task, radius in radii.items()),
         ],
     )
 

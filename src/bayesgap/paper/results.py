@@ -203,6 +203,9 @@ def _task_facts(job: TaskJob, results: Results) -> dict[str, Any]:
         "optimum": results.optima.get((job.name, job.variant)),
         "cnn_width_sought_on": REAL if job.variant == REAL else SYMMETRIC,
         "cnn_width": finished[job.width].values,
+        "linear_svm_converged": [
+            finished[stage].values["converged"] for stage in job.classifiers.get("linear-svm", ())
+        ],
         "gamma": gamma and gamma["gamma"],
         "gamma_reached": gamma and gamma["reached"],
         "gamma_curve": gamma and gamma["curve"],

@@ -195,6 +195,7 @@ def test_a_report_without_faces_holds_diagrams_only(ran, copy):
     folder, *_ = ran
     *_, page = ran_with(["fig1", "fig6", "fig13"], copy, folder, faces=False)
     assert page.count("A picture of faces is left out") == 2
+    assert page.count("without the images. The histogram is of the changes") == 1
     assert "data:image/png" not in page
     assert "data:image/svg+xml" in page
 

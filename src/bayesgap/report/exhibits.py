@@ -32,10 +32,13 @@ MISCLASSIFIED = (
     "Misclassified points are attacked too, away from the wrong decision, so that clean and "
     "adversarial accuracy add up to 100 % where every attack succeeds."
 )
+HISTOGRAM = (
+    "The histogram is of the changes of all pixels, with the band of ±5/255; its outermost bins "
+    "hold all beyond."
+)
 CHANGES = (
-    "The change is magnified until its largest value is full scale; its L2 stands below. The "
-    "histogram is of the changes of all pixels, with the band of ±5/255; its outermost bins hold "
-    "all beyond."
+    "The change is magnified until its largest value is full scale; its L2 stands below. "
+    + HISTOGRAM
 )
 
 
@@ -416,6 +419,11 @@ def _gallery(results: Results, task: str, blocks: Sequence[tuple[str, str]], abo
         f"{about}: originals, the nearest adversarial images found, and their changes. {CHANGES}",
         "png",
         faces=task.startswith(FACES),
+        instead=Picture(
+            galleries.histograms(results, task, blocks),
+            f"{about}: histograms of the changes of pixels",
+            f"{about}, without the images. {HISTOGRAM}",
+        ),
     )
 
 

@@ -120,12 +120,36 @@ def _block(
         strips[2].text(
             (place + 0.5) * wide, 1.05 * tall, f"{size:.2f}", ha="center", va="top", fontsize=7
         )
-    histogram = record["pixel_histogram"]
     inside["bottom"] += 0.1 * height
     grid = figure.add_gridspec(1, 1, left=0.76, right=0.985, **inside)
-    axis = figure.add_subplot(grid[0])
+    _histogram(figure.add_subplot(grid[0]), record)
+
+
+def histograms(results: Results, task: str, blocks: Sequence[tuple[str, str]] = EVERY) -> Figure:
+    """The histograms of a gallery alone, which show no image.
+
+    Args:
+        results: Of the run.
+        task: Of which classifiers.
+        blocks: The variant and kind of each, from left to right.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9.6, 2.2), layout="constrained")
+        axes = figure.subplots(1, len(blocks), sharey=True, squeeze=False)[0]
+        for axis, (variant, kind) in zip(axes, blocks, strict=True):
+            record = results.measured[task, variant, kind].headline
+            _histogram(axis, record)
+            axis.set_title(f"{NAMES[kind]}\n{variant}\n{axis.get_title()}", fontsize=8)
+        axes[0].set_ylabel("share of pixels", fontsize=7)
+        return figure
+
+
+def _histogram(axis: Axes, record: dict[str, Any]) -> None:
+    """The changes of all pixels of a classifier's points, and how many are small."""
+    histogram = record["pixel_histogram"]
+    colour = COLOURS[record["classifier"]]
     edges, counts = np.array(histogram["edges"]), np.array(histogram["counts"])
-    axis.stairs(counts / max(counts.sum(), 1), edges, fill=True, color=COLOURS[kind], alpha=0.75)
+    axis.stairs(counts / max(counts.sum(), 1), edges, fill=True, color=colour, alpha=0.75)
     axis.axvspan(-SMALL_CHANGE, SMALL_CHANGE, color="#f0e442", alpha=0.35, linewidth=0)
     axis.set_yscale("log")
     axis.minorticks_off()

@@ -17,6 +17,7 @@ class Picture:
         caption: What to see in it.
         kind: "svg" for lines, "png" where there are images or thousands of marks.
         faces: Whether it shows faces, which may not be published.
+        instead: What of it a report without faces may show.
     """
 
     figure: Figure
@@ -24,6 +25,7 @@ class Picture:
     caption: str
     kind: Literal["svg", "png"] = "svg"
     faces: bool = False
+    instead: "Picture | None" = None
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ def test_a_fitted_task_is_kept_by_name_in_the_users_folder(ran, copy):
 
 
 def test_each_linear_svm_says_whether_it_converged(ran):
-    _, _, document, _ = ran
+    _, _, document, page = ran
     trainings = {
         (r["task"], r["variant"]): r["seeds"]
         for r in document["results"]
@@ -110,6 +110,7 @@ def test_each_linear_svm_says_whether_it_converged(ran):
         said = task["linear_svm_converged"]
         assert len(said) == trainings.get((task["task"], task["variant"]), 0)
         assert all(isinstance(one, bool) for one in said)
+    assert "linear SVMs converged" in page
 
 
 def test_a_task_that_is_there_is_not_fitted_again(ran, copy, monkeypatch):

@@ -46,14 +46,19 @@ class LinearSVM(nn.Module):
     bias: Tensor
 
     def __init__(
-        self, weight: Float[Tensor, "f d"], bias: Float[Tensor, " f"], *, converged: bool = True
+        self,
+        weight: Float[Tensor, "f d"],
+        bias: Float[Tensor, " f"],
+        *,
+        converged: bool | None = None,
     ):
         """Hold the fitted functions.
 
         Args:
             weight: w, for one function (two classes) or one a class.
             bias: b of each function.
-            converged: Whether the solver found the optimum before its iterations ran out.
+            converged: Whether the solver found the optimum before its iterations ran out; None
+                where that is not known, as of a machine that was stored.
         """
         super().__init__()
         self.converged = converged

@@ -30,5 +30,5 @@ if __name__ == "__main__":
             ("CW-L2, the default temperature", cw_at(1.0), few),
             ("CW-L2, a hundredth of it", cw_at(cw_l2().bayes_logit_scale), few),
         ):
-            broken = attack_decisions(optimum, attack, points).l2.isfinite()
+            broken = attack_decisions(optimum, attack, points).sizes.isfinite()
             print(f"{name:32} breaks {int(broken.sum()):3} of {len(points)} points of {TASK}")

@@ -105,7 +105,7 @@ def beside_attacks(name: str, per_class: int) -> None:
         start = time.perf_counter()
         found = attack(optimum, x, y)
         taken = time.perf_counter() - start
-        ratio = (found.l2 / lower)[found.success]
+        ratio = (found.sizes / lower)[found.success]
         mean = ratio.mean().item() if len(ratio) else math.nan
         print(
             f"{attack.name:24} {taken:8.1f} {mean:11.6f} {len(ratio) / len(x):8.1%} "

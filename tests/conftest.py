@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-# Helpers that several test files share.
-sys.path += [str(Path(__file__).parent), str(Path(__file__).parent / "runs")]
+# Where helpers lie that several test files share.
+HELPERS = ("", "paper", "radius", "recipes", "runs")
+sys.path += [str(Path(__file__).parent / folder) for folder in HELPERS]
 
 
 @pytest.fixture(autouse=True, scope="module")

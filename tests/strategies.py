@@ -104,7 +104,7 @@ def task_settings(draw: st.DrawFn) -> dict[str, Any]:
 
 def points_for(density: MixtureOfFactorAnalyzers, seed: int, n: int = 12) -> Tensor:
     """Points of the density itself, and as many from all over the neighbourhood of its means."""
-    own, _ = density.sample(n, generator=seeded(seed))
+    own = density.sample(n, generator=seeded(seed))
     scattered = density.means.mean(dim=0) + 2 * normal(seeded(seed + 1), n, density.dimension)
     return torch.cat([own, scattered])
 

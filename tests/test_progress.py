@@ -17,7 +17,7 @@ def show_a_terminal(monkeypatch):
 def clock(monkeypatch):
     """Time that passes only when a test says so."""
     now = [100.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("bayesgap.progress.time.monotonic", lambda: now[0])
     return now
 
 
@@ -50,6 +50,7 @@ def test_a_terminal_shows_a_bar_on_standard_error(monkeypatch, capsys):
     show_a_terminal(monkeypatch)
     with progress("counting", 4) as advance:
         advance(3, note="nearly")
+        assert module._display is not None
         module._display.refresh()
     shown = capsys.readouterr()
     assert "counting" in shown.err
@@ -62,6 +63,7 @@ def test_nested_work_shares_one_display_which_ends_with_the_outermost(monkeypatc
     show_a_terminal(monkeypatch)
     with progress("outer", 2) as outer:
         display = module._display
+        assert display is not None
         with progress("inner", 3) as inner:
             assert module._display is display
             inner(2)

@@ -24,7 +24,7 @@ def test_type_checkers_see_the_names_that_users_get():
     imports = {
         alias.name: node.module.removeprefix("bayesgap.")
         for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module.startswith("bayesgap.")
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("bayesgap.")
         for alias in node.names
     }
     del imports["__version__"]

@@ -1,5 +1,7 @@
 """Tiny tasks and classifiers whose true answers are known; shared by several test files."""
 
+import math
+
 import numpy as np
 import torch
 from hypothesis import settings
@@ -9,7 +11,9 @@ from torch import nn
 
 from bayesgap.attacks.base import Attack
 from bayesgap.classifiers.svm import train_rbf_svms
+from bayesgap.densities.base import check_count
 from bayesgap.densities.mfa import PARAMETERS, MixtureOfFactorAnalyzers
+from bayesgap.norms import Norm
 from bayesgap.tasks.task import Task
 
 # On tensors this small, waking a second thread takes 30 times as long as the work.
@@ -32,6 +36,14 @@ def normal(seed, *shape):
 
 def uniform(seed, *shape):
     return torch.rand(*shape, generator=generator(seed), dtype=torch.float64)
+
+
+def largest(rows):
+    """The largest absolute value of each row."""
+    return rows.abs().amax(dim=1)
+
+
+LINF = Norm("Linf", largest)  # another norm than the package's own
 
 
 class Function(nn.Module):
@@ -63,6 +75,56 @@ class Returns(Attack):
     def run(self, classifier, x, y):
         self.seen.append(len(x))
         return self.function(x)
+
+
+class Laplace:
+    """Independent pixels; a density that is no module and no mixture."""
+
+    def __init__(self, mean, scale):
+        self.mean = torch.as_tensor(mean, dtype=torch.float64)
+        self.scale = torch.as_tensor(scale, dtype=torch.float64).expand_as(self.mean)
+
+    @property
+    def dimension(self):
+        return len(self.mean)
+
+    def log_prob(self, x):
+        away = (x.to(self.mean) - self.mean).abs() / self.scale
+        return -(away + (2 * self.scale).log()).sum(dim=1)
+
+    def sample(self, n, *, generator):
+        check_count(n)
+        parts = torch.empty(2, n, self.dimension, dtype=torch.float64)
+        one, other = parts.exponential_(generator=generator)
+        return self.mean + self.scale * (one - other)
+
+
+class StudentT(nn.Module):
+    """Spherical, with 3 degrees of freedom; a density that is a module with a parameter."""
+
+    freedom = 3
+
+    def __init__(self, mean, scale=1.0):
+        super().__init__()
+        self.mean = nn.Parameter(torch.as_tensor(mean, dtype=torch.float64))
+        self.scale = scale
+
+    @property
+    def dimension(self):
+        return len(self.mean)
+
+    def log_prob(self, x):
+        k, d = self.freedom, self.dimension
+        away = ((x.to(self.mean) - self.mean) / self.scale).square().sum(dim=1)
+        constant = math.lgamma((k + d) / 2) - math.lgamma(k / 2) - d / 2 * math.log(k * math.pi)
+        return constant - d * math.log(self.scale) - (k + d) / 2 * (away / k).log1p()
+
+    def sample(self, n, *, generator):
+        check_count(n)
+        drawn = torch.randn(n, self.dimension + self.freedom, generator=generator)
+        z, rest = drawn.to(self.mean).split([self.dimension, self.freedom], dim=1)
+        spread = rest.square().mean(dim=1, keepdim=True).sqrt()
+        return self.mean + self.scale * z / spread
 
 
 def spherical_task(means, variance, *, priors=None):

@@ -12,16 +12,19 @@ from bayesgap._version import __version__
 if TYPE_CHECKING:
     from bayesgap.attacks.base import Adversarials, Attack, BestOf
     from bayesgap.attacks.named import named_attack
+    from bayesgap.densities.base import Density
     from bayesgap.densities.categorical import Categorical
     from bayesgap.densities.em import fit_em
     from bayesgap.densities.fitting import Fit
     from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
     from bayesgap.densities.sgd import fit_sgd
     from bayesgap.errors import BayesgapError
+    from bayesgap.estimates import Estimate
     from bayesgap.evaluation.evaluate import Evaluation, evaluate
     from bayesgap.evaluation.exam import Exam, exam
     from bayesgap.images.celeba import load_celeba
     from bayesgap.images.mnist import load_mnist
+    from bayesgap.norms import L2, Norm
     from bayesgap.radius.certificate import Verification, verify
     from bayesgap.radius.certify import Bracket, certify
     from bayesgap.tasks.catalog import load_task, task_names
@@ -37,10 +40,14 @@ _MODULES = {
     "BestOf": "attacks.base",
     "Bracket": "radius.certify",
     "Categorical": "densities.categorical",
+    "Density": "densities.base",
+    "Estimate": "estimates",
     "Evaluation": "evaluation.evaluate",
     "Exam": "evaluation.exam",
     "Fit": "densities.fitting",
+    "L2": "norms",
     "MixtureOfFactorAnalyzers": "densities.mfa",
+    "Norm": "norms",
     "Task": "tasks.task",
     "Verification": "radius.certificate",
     "asymmetric": "tasks.symmetry",
@@ -60,16 +67,20 @@ _MODULES = {
 }
 
 __all__ = [
+    "L2",
     "Adversarials",
     "Attack",
     "BayesgapError",
     "BestOf",
     "Bracket",
     "Categorical",
+    "Density",
+    "Estimate",
     "Evaluation",
     "Exam",
     "Fit",
     "MixtureOfFactorAnalyzers",
+    "Norm",
     "Task",
     "Verification",
     "__version__",

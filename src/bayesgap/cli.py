@@ -6,7 +6,7 @@ Commands import what they need when they run, so that `--help` answers at once.
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,11 +20,53 @@ INTERRUPTED = 130
 STORING = {"reproduce", "exam"}  # commands that keep finished stages
 SHOWN = 20  # points that a message names
 WIDTH = 120  # of tables where there is no terminal
-STORE_HELP = "Where finished stages are kept, a folder or any fsspec path."
-STORE_DEFAULT = "bayesgap/store in your cache folder"
-TASKS_HELP = "Folder of your own fitted tasks."
-TASKS_DEFAULT = "$BAYESGAP_TASKS, or bayesgap/tasks among your data"
 
+# Options that several commands have, alike in all of them.
+TasksOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--tasks",
+        help="Folder of your own fitted tasks.",
+        show_default="$BAYESGAP_TASKS, or bayesgap/tasks among your data",
+    ),
+]
+StoreOption = Annotated[
+    str,
+    typer.Option(
+        help="Where finished stages are kept, a folder or any fsspec path.",
+        show_default="bayesgap/store in your cache folder",
+    ),
+]
+WorkersOption = Annotated[
+    int, typer.Option(min=0, help="Processes to use; 0 means one for each core.")
+]
+PerClassOption = Annotated[int, typer.Option(min=1, help="Points of each class.")]
+PointsSeedOption = Annotated[int, typer.Option(help="Of the points.")]
+
+# What `reproduce` is asked for.
+ExhibitsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Figures and tables (fig1 to fig18, table1, table2), or all; by default the main "
+        "job: every classifier on the MNIST tasks.",
+        show_default=False,
+    ),
+]
+ScaleOption = Annotated[
+    str,
+    typer.Option(
+        help="How much to compute: quick, default or paper. On 2 cores the main job takes 1 to "
+        "2 minutes, 5 to 10, or hours; all takes under 5, about an hour, or days."
+    ),
+]
+AttributeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="With --celeba: the attributes whose tasks to study, one an option; by default "
+        "the paper's twelve. Tasks that are not fitted yet are fitted first.",
+        show_default=False,
+    ),
+]
 
 app = typer.Typer(
     name="bayesgap",
@@ -79,50 +121,24 @@ def options(
 
 @app.command()
 def reproduce(
-    what: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Figures and tables (fig1 to fig18, table1, table2), or all; by default the main "
-            "job: every classifier on the MNIST tasks.",
-            show_default=False,
-        ),
-    ] = None,
+    what: ExhibitsArgument = None,
     list_: Annotated[
         bool, typer.Option("--list", help="Say what each figure and table needs, and stop.")
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the report and its numbers.")] = Path("out"),
-    scale: Annotated[
-        str,
-        typer.Option(
-            help="How much to compute: quick, default or paper. On 2 cores the main job takes 1 to "
-            "2 minutes, 5 to 10, or hours; all takes under 5, about an hour, or days."
-        ),
-    ] = "default",
+    scale: ScaleOption = "default",
     celeba: Annotated[
         Path | None,
         typer.Option(help="Your copy of CelebA, for the tasks of faces.", show_default=False),
     ] = None,
-    attribute: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="With --celeba: the attributes whose tasks to study, one an option; by default "
-            "the paper's twelve. Tasks that are not fitted yet are fitted first.",
-            show_default=False,
-        ),
-    ] = None,
-    tasks: Annotated[Path | None, typer.Option(help=TASKS_HELP, show_default=TASKS_DEFAULT)] = None,
+    attribute: AttributeOption = None,
+    tasks: TasksOption = None,
     faces: Annotated[
-        bool,
-        typer.Option(help="Show faces in the report; without them it may be published."),
+        bool, typer.Option(help="Show faces in the report; without them it may be published.")
     ] = True,
     seed: Annotated[int, typer.Option(help="What all random numbers follow from.")] = 0,
-    store: Annotated[
-        str,
-        typer.Option(help=STORE_HELP, show_default=STORE_DEFAULT),
-    ] = "",
-    workers: Annotated[
-        int, typer.Option(min=0, help="Processes to use; 0 means one for each core.")
-    ] = 0,
+    store: StoreOption = "",
+    workers: WorkersOption = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each stage.")] = 1,
     cluster: Annotated[
         str | None, typer.Option(help="Address of a Dask scheduler to run on instead.")
@@ -135,27 +151,36 @@ def reproduce(
     """
     import time
 
-    from bayesgap.paper import reproduction
-    from bayesgap.paper.exhibits import choose
-    from bayesgap.report.page import Wanted, make_folder, write_report
+    from bayesgap.paper.engine.run import compute
+    from bayesgap.paper.reproduction import plan_by_name
+    from bayesgap.report.page import make_folder, write_report
     from bayesgap.runs.run import Resources
     from bayesgap.runs.store import Store
 
     if list_:
-        for exhibit in choose(what or ["all"]):
-            print(f"{exhibit.name:7} {exhibit.title}. Needs {exhibit.needs}.")
+        _list_exhibits(what)
         return
     started = time.monotonic()
-    plan = reproduction.plan(
+    plan = plan_by_name(
         what or [], scale, seed=seed, celeba=celeba, attributes=attribute, tasks=tasks
     )
     make_folder(out)
-    results = reproduction.compute(
-        plan,
-        Store(store or default_store()),
-        Resources(workers or os.cpu_count() or 1, threads, cluster),
-    )
-    document = write_report(results, Wanted(plan.exhibits, plan.main, faces), out)
+    resources = Resources(workers or os.cpu_count() or 1, threads, cluster)
+    made = compute(plan, Store(store or default_store()), resources)
+    _show_judged(write_report(made, out, private=faces))
+    report = (out / "report.html").resolve()
+    print(f"\n{time.monotonic() - started:.0f} seconds. The report: {report}")
+
+
+def _list_exhibits(what: list[str] | None) -> None:
+    from bayesgap.paper.registry import ALL, choose
+
+    for exhibit in choose(what or [ALL]):
+        print(f"{exhibit.name:7} {exhibit.title}. Needs {exhibit.needs}.")
+
+
+def _show_judged(document: dict[str, Any]) -> None:
+    """The results and the verdicts of a report."""
     console = _console()
     if document["results"]:
         console.print(_results_table(document["results"]))
@@ -163,12 +188,6 @@ def reproduce(
     for claim in document["claims"]:
         judged.add_row(claim["verdict"], claim["exhibit"], claim["statement"])
     console.print(judged)
-    seconds = time.monotonic() - started
-    console.print(
-        f"\n{seconds:.0f} seconds. The report: {(out / 'report.html').resolve()}",
-        highlight=False,
-        soft_wrap=True,
-    )
 
 
 @app.command()
@@ -177,8 +196,8 @@ def certify(
     out: Annotated[Path, typer.Option(help="File for the certificate.")] = Path(
         "certificate.safetensors"
     ),
-    per_class: Annotated[int, typer.Option(min=1, help="Points of each class.")] = 100,
-    seed: Annotated[int, typer.Option(help="Of the points.")] = 0,
+    per_class: PerClassOption = 100,
+    seed: PointsSeedOption = 0,
     rule: Annotated[
         str, typer.Option(help="How classes collect components: log-sum-exp or max-component.")
     ] = "log-sum-exp",
@@ -186,7 +205,7 @@ def certify(
         tuple[float, float] | None,
         typer.Option(help="Smallest and largest pixel value.", show_default=False),
     ] = None,
-    tasks: Annotated[Path | None, typer.Option(help=TASKS_HELP, show_default=TASKS_DEFAULT)] = None,
+    tasks: TasksOption = None,
 ) -> None:
     """Prove how far the optimum's nearest other decision is from samples of a task.
 
@@ -212,16 +231,8 @@ def certify(
     bracket.save(out)
     within = "" if box is None else f"; upper bounds within the box {box[0]:g} to {box[1]:g}"
     title = f"{known.name}, {rule}: L2 in pixel units{within}"
-    table = Table(box=None, pad_edge=False, title=title)
-    for heading in (
-        "class",
-        "points",
-        "decided correctly",
-        "mean lower",
-        "mean upper",
-        "worst upper / lower",
-    ):
-        table.add_column(heading, justify="left" if heading == "class" else "right")
+    headings = ("points", "decided correctly", "mean lower", "mean upper", "worst upper / lower")
+    table = _empty_table(title, "class", *headings)
     for label, name in enumerate(known.class_names):
         chosen = bracket.correct & (y == label)
         lower, upper = bracket.lower[chosen], bracket.upper[chosen]
@@ -280,9 +291,9 @@ def exam(
             show_default=False,
         ),
     ] = None,
-    tasks: Annotated[Path | None, typer.Option(help=TASKS_HELP, show_default=TASKS_DEFAULT)] = None,
-    per_class: Annotated[int, typer.Option(min=1, help="Points of each class.")] = 25,
-    seed: Annotated[int, typer.Option(help="Of the points.")] = 0,
+    tasks: TasksOption = None,
+    per_class: PerClassOption = 25,
+    seed: PointsSeedOption = 0,
     temperature: Annotated[
         list[float] | None,
         typer.Option(
@@ -293,14 +304,12 @@ def exam(
     out: Annotated[
         Path | None, typer.Option(help="Folder for exams.csv, exams.md and exams.svg.")
     ] = None,
-    store: Annotated[str, typer.Option(help=STORE_HELP, show_default=STORE_DEFAULT)] = "",
-    workers: Annotated[
-        int, typer.Option(min=0, help="Processes to use; 0 means one for each core.")
-    ] = 0,
+    store: StoreOption = "",
+    workers: WorkersOption = 0,
 ) -> None:
     """Grade attacks: their L2 over the distance that is certified to be the least."""
-    from bayesgap.paper.exams import ALL_TASKS, ATTACKS, TEMPERATURES, hold_exams
-    from bayesgap.report.exams import table, write_exams
+    from bayesgap.experiment.exam_table import ALL_TASKS, ATTACKS, TEMPERATURES, hold_exams
+    from bayesgap.report.exam_table import table, write_exams
     from bayesgap.report.page import make_folder
     from bayesgap.runs.run import Resources
     from bayesgap.runs.store import Store
@@ -322,6 +331,10 @@ def exam(
     if out is not None:
         for path in write_exams(records, out):
             print(path.resolve())
+    _check_bounds(records)
+
+
+def _check_bounds(records: list[dict[str, Any]]) -> None:
     below = sum(record["below"] for record in records)
     if below:
         raise BayesgapError(
@@ -331,28 +344,17 @@ def exam(
 
 @app.command()
 def tasks(
-    folder: Annotated[
-        Path | None, typer.Option("--tasks", help=TASKS_HELP, show_default=TASKS_DEFAULT)
-    ] = None,
+    folder: TasksOption = None,
 ) -> None:
     """List the tasks that can be loaded by name, and how far they can be trusted."""
     from bayesgap.tasks.catalog import known_tasks
 
     console = _console()
-    table = Table(
-        box=None, pad_edge=False, title="Fitted tasks, with accuracies on real test images"
+    headings = ("version", "components × factors", "held-out nats by class")
+    table = _empty_table(
+        "Fitted tasks, with accuracies on real test images",
+        *("task", *headings, "optimum", "CNN", "linear SVM", "RBF SVM"),
     )
-    for heading in (
-        "task",
-        "version",
-        "components × factors",
-        "held-out nats by class",
-        "optimum",
-        "CNN",
-        "linear SVM",
-        "RBF SVM",
-    ):
-        table.add_column(heading, justify="left" if heading == "task" else "right")
     for base, versions in known_tasks(folder).items():
         for known in versions:
             settings, facts = known.entry["settings"], known.entry["facts"]
@@ -396,28 +398,30 @@ def fit(
     limit: Annotated[
         int, typer.Option(min=0, help="Training faces of each class at most; 0 takes all.")
     ] = 20_000,
-    tasks: Annotated[Path | None, typer.Option(help=TASKS_HELP, show_default=TASKS_DEFAULT)] = None,
+    tasks: TasksOption = None,
 ) -> None:
     """Fit densities to real images, and keep the task in your folder, where it is found by name.
 
     A pair of digits takes three to five minutes; an attribute of faces ten or more on 2 cores.
     What the folder holds of the same faces and limit is not fitted again.
     """
-    from bayesgap.paper.fit import fit_by_name
+    from bayesgap.experiment.release import fit_by_name
+    from bayesgap.images.digits import Digits
+    from bayesgap.images.faces import Faces
     from bayesgap.report.page import make_folder
     from bayesgap.tasks.catalog import own_folder
 
     folder = tasks or own_folder()
     make_folder(folder)
-    for known in fit_by_name(names, folder, celeba=celeba, limit=limit or None):
+    sources = (Digits(), Faces(None if celeba is None else str(celeba)))
+    for known in fit_by_name(names, folder, sources=sources, limit=limit or None):
         print(f"{known.path}  version {known.version}  sha256 {known.sha256}")
 
 
-def _results_table(records: list[dict]) -> Table:
+def _results_table(records: list[dict[str, Any]]) -> Table:
     """Narrow enough for 80 columns: a line names the task, those of its classifiers follow."""
-    table = Table(box=None, pad_edge=False, title="Best attack on each classifier")
-    for heading in ("", "clean", "success", "mean L2", "95 %", "certified", "gap"):
-        table.add_column(heading, justify="right" if heading else "left", overflow="fold")
+    headings = ("clean", "success", "mean L2", "95 %", "certified", "gap")
+    table = _empty_table("Best attack on each classifier", "", *headings)
     named = None
     for record in records:
         task = f"{record['task']}/{record['variant']}"
@@ -437,4 +441,13 @@ def _results_table(records: list[dict]) -> Table:
             f"{record['certified_lower']:.3f}" if record.get("certified_lower") else "",
             f"{record['gap']:.2f}" if record.get("gap") is not None else "",
         )
+    return table
+
+
+def _empty_table(title: str, names: str, *numbers: str) -> Table:
+    """A table with those headings: a column of names to the left, then columns of numbers."""
+    table = Table(box=None, pad_edge=False, title=title)
+    table.add_column(names, overflow="fold")
+    for heading in numbers:
+        table.add_column(heading, justify="right", overflow="fold")
     return table

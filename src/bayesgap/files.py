@@ -1,8 +1,8 @@
 """Files of tensors that may come from strangers: safetensors and JSON, never pickle.
 
 A file is written under a temporary name and renamed, so that a reader sees all of it or none.
-What it is stands in its header, and a file that is damaged, of
-another kind or written by a newer release is refused in one sentence.
+What it is stands in its header, and a file that is damaged, of another kind or written by a newer
+release is refused in one sentence.
 """
 
 import hashlib
@@ -26,6 +26,10 @@ FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)  # none t
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then move it to `path` in one step.
+
+    Args:
+        path: Where the file ends up; an existing one is replaced.
+        write: Called with the path of the temporary file, which it fills.
 
     Raises:
         BayesgapError: the folder is missing or not writable.
@@ -58,9 +62,9 @@ def save_tensors(
 
     Args:
         path: Where to write; an existing file is replaced.
-        tensors: Any shapes and dtypes, from any device.
-        kind: What the file is, for example "task"; `load_tensors` insists on it.
-        metadata: Anything that JSON can hold.
+        tensors: The tensors by name, of any shapes and dtypes, from any device.
+        kind: What the file holds, for example "task"; `load_tensors` insists on it.
+        metadata: What else the file says, anything that JSON can hold.
 
     Raises:
         BayesgapError: the folder is missing or not writable.
@@ -73,6 +77,10 @@ def save_tensors(
 
 def load_tensors(path: str | Path, *, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a file that `save_tensors` wrote: its tensors (on the CPU) and its metadata.
+
+    Args:
+        path: The file to read.
+        kind: What the file must hold, as it was saved.
 
     Raises:
         BayesgapError: there is no such file, it is damaged, or it is not a `kind`.
@@ -102,7 +110,16 @@ def load_tensors(path: str | Path, *, kind: str) -> tuple[dict[str, Tensor], dic
 
 
 def require(tensors: Mapping[str, Tensor], names: Sequence[str], path: str | Path) -> list[Tensor]:
-    """The named floating-point tensors of a file, or a sentence that says which is missing."""
+    """The named floating-point tensors of a file, in the order of their names.
+
+    Args:
+        tensors: All tensors of the file, by name.
+        names: The names of those that must be there.
+        path: The file that they come from, for messages.
+
+    Raises:
+        BayesgapError: one is missing, or has no floating-point dtype that can be computed with.
+    """
     for name in names:
         if name not in tensors:
             raise BayesgapError(f"{path} is damaged: it holds no tensor {name!r}.")
@@ -114,10 +131,22 @@ def require(tensors: Mapping[str, Tensor], names: Sequence[str], path: str | Pat
 
 
 def dump(value: Any, indent: int | None = None) -> str:
-    """JSON with sorted keys, so that equal values give equal bytes; NaN and infinity refused."""
+    """JSON with sorted keys, so that equal values give equal bytes; NaN and infinity refused.
+
+    Args:
+        value: Anything that JSON can hold.
+        indent: Spaces a level is indented by; None for one line.
+
+    Raises:
+        ValueError: the value holds NaN or infinity.
+    """
     return json.dumps(value, sort_keys=True, indent=indent, allow_nan=False, ensure_ascii=False)
 
 
 def sha256(path: str | Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
+    """The SHA-256 of a file's bytes, in hexadecimal.
+
+    Args:
+        path: The file to hash.
+    """
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()

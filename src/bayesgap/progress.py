@@ -18,10 +18,15 @@ PLAIN_SECONDS = 10.0  # between two lines where there is no terminal
 
 @runtime_checkable
 class Advance(Protocol):
-    """Report that work went on by `steps`, with a word on where it stands."""
+    """What `progress` gives to call as the work goes on."""
 
     def __call__(self, steps: int = 1, note: str = "") -> None:
-        """Some steps are done."""
+        """Report that some steps are done.
+
+        Args:
+            steps: How many steps were done since the last call.
+            note: A few words on where the work stands.
+        """
 
 
 _display: Progress | None = None
@@ -45,10 +50,10 @@ def progress(description: str, total: int) -> Iterator[Advance]:
 
     Args:
         description: What is being done, in a few words.
-        total: How many steps it has.
+        total: How many steps it has in all.
 
     Yields:
-        A function to call after each step (or several).
+        A function to call after each step, or after several of them.
     """
     if _silent:
         yield lambda steps=1, note="": None

@@ -12,8 +12,18 @@ from bayesgap.attacks.linear import LinearClosedForm
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import LinearSVM
 from bayesgap.errors import BayesgapError
+from bayesgap.norms import L2, Norm
 from strategies import without_shape_checks
-from toys import SEEDS, Function, Returns, from_gap, normal, property_settings, spherical_task
+from toys import (
+    LINF,
+    SEEDS,
+    Function,
+    Returns,
+    from_gap,
+    normal,
+    property_settings,
+    spherical_task,
+)
 
 D = 3
 
@@ -40,10 +50,10 @@ def test_a_failure_is_the_image_itself_at_infinite_distance():
     found = Returns(lambda x: moved(x, 0.5))(classifier(), x, y)
     assert torch.equal(found.images, x)
     assert not found.success.any()
-    assert torch.isposinf(found.l2).all()
+    assert torch.isposinf(found.sizes).all()
 
 
-def test_a_success_carries_its_own_distance():
+def test_a_success_carries_its_own_size():
     x, y = points()
     step = normal(1, *x.shape)
     step[:, 0, 0, 0] = 9.0
@@ -51,7 +61,7 @@ def test_a_success_carries_its_own_distance():
     assert found.success.all()
     assert torch.equal(found.images, x + step)
     expected = np.linalg.norm(step.flatten(1).numpy(), axis=1)
-    np.testing.assert_allclose(found.l2.numpy(), expected, rtol=1e-14)
+    np.testing.assert_allclose(found.sizes.numpy(), expected, rtol=1e-14)
 
 
 LIES = st.one_of(
@@ -69,17 +79,17 @@ def test_whatever_an_attack_returns_it_never_reports_a_success_that_is_none(valu
     found = Returns(lambda x: lie)(classifier(), x, y)
     flipped = (lie.isfinite().flatten(1).all(dim=1) & (lie[:, 0, 0, 0] > 1)).numpy()
     assert (found.success.numpy() == flipped).all()
-    assert torch.equal(found.l2.isfinite(), found.success)
+    assert torch.equal(found.sizes.isfinite(), found.success)
     assert torch.equal(found.images, torch.where(found.success[:, None, None, None], lie, x))
     distances = np.linalg.norm((found.images - x).flatten(1).numpy(), axis=1)
-    np.testing.assert_allclose(found.l2[found.success].numpy(), distances[flipped], rtol=1e-13)
+    np.testing.assert_allclose(found.sizes[found.success].numpy(), distances[flipped], rtol=1e-13)
 
 
 @pytest.mark.parametrize("size", [1e160, 1e300])
 def test_a_success_has_a_finite_distance_however_far_it_lies(size):
     x, y = points()
     found = Returns(lambda x: torch.full_like(x, size))(classifier(), x, y)
-    assert torch.equal(found.l2.isfinite(), found.success)
+    assert torch.equal(found.sizes.isfinite(), found.success)
 
 
 def test_one_image_blown_up_beyond_what_can_be_scored_fails_alone():
@@ -103,7 +113,7 @@ def test_an_attack_that_writes_into_its_images_still_reports_the_true_distance()
     assert torch.equal(x, before)
     flipped = before[:, 0, 0, 0] + 3 > 1
     assert torch.equal(found.success, flipped)
-    np.testing.assert_allclose(found.l2[flipped].numpy(), 3 * np.sqrt(D), rtol=1e-14)
+    np.testing.assert_allclose(found.sizes[flipped].numpy(), 3 * np.sqrt(D), rtol=1e-14)
 
 
 def test_what_is_already_decided_otherwise_is_a_success_at_distance_0_and_never_attacked():
@@ -112,8 +122,8 @@ def test_what_is_already_decided_otherwise_is_a_success_at_distance_0_and_never_
     attack = Returns(lambda x: moved(x, 99.0))
     found = attack(classifier(), x, y)
     assert found.success.all()
-    assert (found.l2[y == 1] == 0).all()
-    assert (found.l2[y == 0] > 0).all()
+    assert (found.sizes[y == 1] == 0).all()
+    assert (found.sizes[y == 0] > 0).all()
     assert torch.equal(found.images[y == 1], x[y == 1])
     assert attack.seen == [3]
 
@@ -121,22 +131,22 @@ def test_what_is_already_decided_otherwise_is_a_success_at_distance_0_and_never_
 def test_an_attack_does_not_run_where_every_image_is_decided_otherwise():
     x, y = points()
     attack = Returns(lambda x: x)
-    assert (attack(classifier(), x, y + 1).l2 == 0).all()
+    assert (attack(classifier(), x, y + 1).sizes == 0).all()
     assert attack.seen == []
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_images_come_back_in_the_classifiers_dtype_and_distances_in_float64(dtype):
+def test_images_come_back_in_the_classifiers_dtype_and_sizes_in_float64(dtype):
     x, y = points()
     machine = from_gap(lambda x: 1 - x[:, 0, 0, 0], dtype)
     attack = Returns(lambda x: moved(x, 20.0))
     for images in (x.double(), x.float()):
         found = attack(machine, images, y)
         assert found.images.dtype == dtype
-        assert found.l2.dtype == torch.float64
+        assert found.sizes.dtype == torch.float64
         assert found.success.dtype == torch.bool
         as_cast = (found.images.double() - images.to(dtype).double()).flatten(1).numpy()
-        np.testing.assert_allclose(found.l2.numpy(), np.linalg.norm(as_cast, axis=1), rtol=1e-14)
+        np.testing.assert_allclose(found.sizes.numpy(), np.linalg.norm(as_cast, axis=1), rtol=1e-14)
 
 
 def test_an_attack_may_return_another_dtype_than_the_classifiers():
@@ -158,7 +168,7 @@ def test_an_attack_in_chunks_gives_what_it_gives_in_one_batch(monkeypatch):
     assert attack.seen == [4, 4, 2]
     chunked = LinearClosedForm()(machine, x, y)
     assert torch.equal(chunked.success, whole.success)
-    torch.testing.assert_close(chunked.l2, whole.l2, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(chunked.sizes, whole.sizes, rtol=1e-13, atol=1e-13)
     torch.testing.assert_close(chunked.images, whole.images, rtol=1e-13, atol=1e-13)
 
 
@@ -168,7 +178,36 @@ def test_labels_may_be_integers_of_any_width(dtype):
     y = torch.tensor([0, 1, 0, 0, 0, 1])
     attack = LinearClosedForm()
     found, expected = attack(classifier(), x, y.to(dtype)), attack(classifier(), x, y)
-    assert torch.equal(found.l2, expected.l2)
+    assert torch.equal(found.sizes, expected.sizes)
+
+
+@pytest.mark.parametrize(("norm", "order"), [(L2, 2), (LINF, np.inf)])
+def test_sizes_are_of_the_norm_that_was_asked_for(norm, order):
+    x, y = points()
+    step = normal(1, *x.shape)
+    step[:, 0, 0, 0] = torch.tensor([9.0, 9.0, 0.0, 9.0, 9.0, 0.0])
+    found = Returns(lambda x: x + step)(classifier(), x, y, norm=norm)
+    assert found.norm == norm
+    assert found.success.tolist() == [True, True, False, True, True, False]
+    expected = np.linalg.norm(step.flatten(1).numpy(), order, axis=1)
+    np.testing.assert_allclose(found.sizes[found.success], expected[found.success], rtol=1e-14)
+    assert torch.isposinf(found.sizes[~found.success]).all()
+
+
+def test_without_a_norm_sizes_are_of_l2():
+    x, y = points()
+    attack = Returns(lambda x: moved(x, 20.0))
+    found, expected = attack(classifier(), x, y), attack(classifier(), x, y, norm=L2)
+    assert found.norm == expected.norm == L2
+    assert torch.equal(found.sizes, expected.sizes)
+
+
+def test_a_norm_that_overflows_is_a_failure_of_that_image_alone():
+    wild = Norm("wild", lambda rows: torch.where(rows[:, 0] > 15, torch.inf, rows.norm(dim=1)))
+    x, y = points()
+    steps = torch.tensor([10.0, 20.0, 10.0, 20.0, 10.0, 10.0])[:, None, None, None].double()
+    found = Returns(lambda x: x + steps)(classifier(), x, y, norm=wild)
+    assert found.success.tolist() == [True, False, True, False, True, True]
 
 
 def test_an_attack_is_called_by_its_class_where_it_has_no_name():
@@ -184,14 +223,14 @@ def test_an_attack_is_called_by_its_class_where_it_has_no_name():
 @property_settings(40)
 def test_best_of_takes_the_nearest_success_of_each_image(seed, attacks):
     random = np.random.default_rng(seed)
-    l2 = np.where(random.random((attacks, 5)) < 0.4, np.inf, random.random((attacks, 5)))
+    sizes = np.where(random.random((attacks, 5)) < 0.4, np.inf, random.random((attacks, 5)))
     images = random.normal(size=(attacks, 5, 1, 1, 2))
-    tables = [torch.from_numpy(table) for table in (images, np.isfinite(l2), l2)]
+    tables = [torch.from_numpy(table) for table in (images, np.isfinite(sizes), sizes)]
     best = best_of([Adversarials(*parts) for parts in zip(*tables, strict=True)])
     for i in range(5):
-        k = min(range(attacks), key=lambda k: l2[k, i])
-        assert best.l2[i].item() == l2[k, i]
-        assert best.success[i].item() == bool(np.isfinite(l2[k, i]))
+        k = min(range(attacks), key=lambda k: sizes[k, i])
+        assert best.sizes[i].item() == sizes[k, i]
+        assert best.success[i].item() == bool(np.isfinite(sizes[k, i]))
         assert (best.images[i].numpy() == images[k, i]).all()
 
 
@@ -205,9 +244,16 @@ def test_the_best_of_several_attacks_is_each_images_nearest_success():
     attack = BestOf([along(steps[0]), along(steps[1])])
     found = attack(classifier(), x, y)
     assert attack.name == "best of returns, returns"
-    assert found.l2.tolist() == [1.5, 2.0, np.inf]
+    assert found.sizes.tolist() == [1.5, 2.0, np.inf]
     assert found.success.tolist() == [True, True, False]
     assert found.images[:, 0, 0, 0].tolist() == [1.5, 2.0, 0.0]
+    assert attack(classifier(), x, y, norm=LINF).norm == LINF
+
+
+def test_the_best_of_found_sizes_keeps_their_norm():
+    x, y = points()
+    found = Returns(lambda x: moved(x, 20.0))(classifier(), x, y, norm=LINF)
+    assert best_of([found, found]).norm == LINF
 
 
 def spoiled(value):

@@ -149,7 +149,7 @@ def test_a_boundary_walk_finds_the_hyperplane_of_a_linear_machine():
     x, pool = normal(2, 20, 1, 2, 2), normal(3, 30, 1, 2, 2)
     found = BoundaryWalk(pool)(machine, x, decisions(machine, x))
     expected = (machine(x)[:, 1] * 2).abs() / machine.weight.norm()
-    torch.testing.assert_close(found.l2, expected, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(found.sizes, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_a_boundary_walk_breaks_every_point_of_a_narrow_kernel_where_ddn_alone_does_not():
@@ -163,7 +163,7 @@ def test_a_boundary_walk_breaks_every_point_of_a_narrow_kernel_where_ddn_alone_d
     assert alone.success.double().mean() < 0.9
     assert walked.success.all()
     assert both.success.all()
-    assert (both.l2 <= torch.minimum(alone.l2, walked.l2) * (1 + 1e-9)).all()
+    assert (both.sizes <= torch.minimum(alone.sizes, walked.sizes) * (1 + 1e-9)).all()
 
 
 @pytest.mark.parametrize("gamma", [500.0, 2000.0])
@@ -178,7 +178,7 @@ def test_more_starts_are_never_worse():
     optimal = task.bayes_classifier()
     (x, _), (pool, _) = task.sample(15, seed=0), task.sample(60, seed=1)
     y = decisions(optimal, x)
-    one, five = (BoundaryWalk(pool, samples=n)(optimal, x, y).l2 for n in (1, 5))
+    one, five = (BoundaryWalk(pool, samples=n)(optimal, x, y).sizes for n in (1, 5))
     assert (five <= one * (1 + 1e-9)).all()
     assert (five < 0.99 * one).any()
 
@@ -194,7 +194,7 @@ def test_points_near_the_boundary_are_broken_though_the_start_is_far_away():
     found = BoundaryWalk(pool)(machine, x.reshape(n, 1, 1, d), torch.ones(n, dtype=torch.int64))
     assert found.success.all()
     # x's own distance is known to 1e-15 or so.
-    torch.testing.assert_close(found.l2, distance, rtol=1e-9, atol=1e-13)
+    torch.testing.assert_close(found.sizes, distance, rtol=1e-9, atol=1e-13)
 
 
 @pytest.mark.parametrize("batch", [1, 7, 50])
@@ -207,7 +207,9 @@ def test_a_float32_network_is_broken_at_every_point_whatever_the_batch(batch):
         network.extend([layer, nn.ReLU()] if outputs > 2 else [layer])
     network.requires_grad_(False)
     pool, x = uniform(0, 60, 1, 8, 8).float(), uniform(1, 105 if batch > 1 else 20, 1, 8, 8).float()
-    network[-1].bias[1] -= network(pool).diff(dim=1).median()
+    last = network[-1]
+    assert isinstance(last, nn.Linear)
+    last.bias[1] -= network(pool).diff(dim=1).median()
     y = decisions(network, x)
     assert 1 < y.sum() < len(y) - 1
     attack = BoundaryWalk(pool)
@@ -221,7 +223,7 @@ def test_a_pool_without_another_class_is_an_honest_failure():
     x = pool[:4] - 0.5
     found = BoundaryWalk(pool, samples=3)(machine, x, decisions(machine, x))
     assert not found.success.any()
-    assert torch.isposinf(found.l2).all()
+    assert torch.isposinf(found.sizes).all()
     assert torch.equal(found.images, x)
 
 
@@ -230,7 +232,7 @@ def test_a_pool_may_lack_another_class_where_an_attack_finds_one():
     x = torch.zeros(2, 1, 1, 3).double()
     far = torch.tensor([2.0, 1.0, 0.0]).double()
     found = BoundaryWalk(x, attacks=[Returns(lambda x: x + far)])(machine, x, decisions(machine, x))
-    torch.testing.assert_close(found.l2, torch.ones(2).double(), rtol=1e-9, atol=0)
+    torch.testing.assert_close(found.sizes, torch.ones(2).double(), rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize("size", [0, 2])

@@ -48,7 +48,7 @@ def test_between_spheres_plain_ld_grad_overshoots_by_its_share(seed, d, variance
     found = LDGrad(overshoot=overshoot)(optimal, x, y)
     assert found.success.all()
     # Log-densities of thousands of nats cancel in each difference.
-    np.testing.assert_allclose(found.l2.numpy(), (1 + overshoot) * radius, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(found.sizes.numpy(), (1 + overshoot) * radius, rtol=1e-9, atol=1e-10)
 
 
 @given(**SPHERES)
@@ -60,9 +60,9 @@ def test_between_spheres_tight_ld_grad_and_the_walk_find_the_exact_distance(
     optimal, x, y, radius, pool = spheres(seed, d, variance, prior)
     for attack in (TightLDGrad(), BoundaryWalk(pool)):
         found = attack(optimal, x, y)
-        assert (found.l2.numpy() >= radius * (1 - 1e-9) - 1e-12).all()
+        assert (found.sizes.numpy() >= radius * (1 - 1e-9) - 1e-12).all()
         # A walk ends where a turn gains less than 1e-5, and turns at once into a hyperplane.
-        np.testing.assert_allclose(found.l2.numpy(), radius, rtol=1e-6, atol=1e-10)
+        np.testing.assert_allclose(found.sizes.numpy(), radius, rtol=1e-6, atol=1e-10)
 
 
 def test_on_a_linear_machine_ld_grad_follows_the_margin():
@@ -71,13 +71,14 @@ def test_on_a_linear_machine_ld_grad_follows_the_margin():
     distance = (2 * machine(x)[:, 1]).abs() / machine.weight.norm()
     y = decisions(machine, x)
     plain, tight = LDGrad(overshoot=0.2)(machine, x, y), TightLDGrad()(machine, x, y)
-    torch.testing.assert_close(plain.l2, 1.2 * distance, rtol=1e-12, atol=1e-14)
-    torch.testing.assert_close(tight.l2, distance, rtol=1e-9, atol=1e-14)
+    torch.testing.assert_close(plain.sizes, 1.2 * distance, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(tight.sizes, distance, rtol=1e-9, atol=1e-14)
 
 
 def dense_steps(task, x, label, steps, overshoot):
     """Appendix C.2 in numpy for one image: dense covariances, gradients written out."""
-    own, other = [], []
+    own: list[tuple[float, np.ndarray, np.ndarray]] = []
+    other: list[tuple[float, np.ndarray, np.ndarray]] = []
     for k, density in enumerate(task.densities):
         for weight, mean, factors, noise in zip(
             density.weights.numpy(),
@@ -136,7 +137,7 @@ def test_ld_grad_may_fail_but_never_lies(seed, d, classes):
         assert torch.equal(found.images[~found.success], x[~found.success])
         distance = np.linalg.norm((found.images - x).flatten(1).numpy(), axis=1)
         np.testing.assert_allclose(
-            found.l2.numpy(), np.where(found.success, distance, np.inf), rtol=1e-13
+            found.sizes.numpy(), np.where(found.success, distance, np.inf), rtol=1e-13
         )
 
 
@@ -177,8 +178,8 @@ def test_no_attack_lands_below_the_nearest_point_of_a_dense_search(
     optimal = task.bayes_classifier()
     (x, _), (pool, _) = task.sample(points, seed=0), task.sample(100, seed=1)
     y = decisions(optimal, x)
-    walked = BoundaryWalk(pool, attacks=[TightLDGrad()], samples=3)(optimal, x, y).l2
-    tight = TightLDGrad()(optimal, x, y).l2
+    walked = BoundaryWalk(pool, attacks=[TightLDGrad()], samples=3)(optimal, x, y).sizes
+    tight = TightLDGrad()(optimal, x, y).sizes
     assert walked.isfinite().all()
     rays = directions(d, rays)
     searched = torch.tensor(
@@ -199,7 +200,7 @@ def test_more_targets_are_never_worse_and_sometimes_better():
     optimal = task.bayes_classifier()
     x, _ = task.sample(40, seed=0)
     y = decisions(optimal, x)
-    one, five = (TightLDGrad(targets=n)(optimal, x, y).l2 for n in (1, 5))
+    one, five = (TightLDGrad(targets=n)(optimal, x, y).sizes for n in (1, 5))
     assert (five <= one * (1 + 1e-9)).all()
     assert (five < 0.99 * one).any()
 
@@ -209,7 +210,7 @@ def test_more_targets_than_there_are_components_is_no_error():
     optimal = task.bayes_classifier()
     x = torch.zeros(1, 1, 1, 2).double()
     found = TightLDGrad(targets=9)(optimal, x, torch.tensor([0]))
-    assert found.l2.item() == pytest.approx(0.5, rel=1e-6)
+    assert found.sizes.item() == pytest.approx(0.5, rel=1e-6)
 
 
 def halves(copies):
@@ -232,7 +233,7 @@ def test_tight_ld_grad_breaks_points_where_one_component_alone_would_already_dec
 ):
     x = torch.tensor([0.0, 0.3, 0.45, 0.49]).double().reshape(4, 1, 1, 1)
     found = TightLDGrad()(halves(copies), x, torch.zeros(4, dtype=torch.int64))
-    np.testing.assert_allclose(found.l2.numpy(), [0.5, 0.2, 0.05, 0.01], rtol=1e-6)
+    np.testing.assert_allclose(found.sizes.numpy(), [0.5, 0.2, 0.05, 0.01], rtol=1e-6)
 
 
 def test_ld_grad_on_an_rbf_svm_stays_honest_where_gradients_vanish():

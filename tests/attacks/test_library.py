@@ -54,8 +54,8 @@ def test_on_two_spheres_every_success_is_real_and_just_above_the_exact_distance(
     radius = spherical_radius(x, y, MEANS, variance, priors)
     assert found.success.all()
     assert (spherical_radius(found.images, y, MEANS, variance, priors) < 0).all()
-    assert (found.l2.numpy() >= radius).all()
-    np.testing.assert_allclose(found.l2.numpy(), radius, rtol=0.02, atol=1e-3)
+    assert (found.sizes.numpy() >= radius).all()
+    np.testing.assert_allclose(found.sizes.numpy(), radius, rtol=0.02, atol=1e-3)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -66,8 +66,10 @@ def test_ddn_comes_within_two_percent_of_a_hyperplane_from_above(dtype):
     x, expected = x[expected > 0.05], expected[expected > 0.05]  # DDN's last step is 0.01 long
     found = ddn()(linear, x, decisions(linear, x))
     assert found.success.all()
-    assert (found.l2.numpy() >= expected * (1 - (1e-5 if dtype == torch.float32 else 1e-12))).all()
-    assert (found.l2.numpy() <= 1.02 * expected).all()
+    assert (
+        found.sizes.numpy() >= expected * (1 - (1e-5 if dtype == torch.float32 else 1e-12))
+    ).all()
+    assert (found.sizes.numpy() <= 1.02 * expected).all()
 
 
 def test_bounds_do_not_bind_for_images_outside_0_to_1():
@@ -81,7 +83,7 @@ def test_bounds_do_not_bind_for_images_outside_0_to_1():
     assert x.max() > 3
     found = ddn()(linear, x, decisions(linear, x))
     assert found.success.all()
-    np.testing.assert_allclose(found.l2.numpy(), 0.7, rtol=0.02)
+    np.testing.assert_allclose(found.sizes.numpy(), 0.7, rtol=0.02)
 
 
 @pytest.mark.parametrize("distance", [0.9, 3.0])
@@ -89,7 +91,7 @@ def test_bounds_do_not_bind_where_one_pixel_must_move_far(distance):
     linear = LinearSVM(torch.tensor([[1.0, 0, 0, 0]]), torch.tensor([-0.5 - distance]))
     x = torch.full((1, 1, 2, 2), 0.5)
     found = ddn()(linear, x, torch.tensor([0]))
-    assert found.l2.item() == pytest.approx(distance, rel=0.02)
+    assert found.sizes.item() == pytest.approx(distance, rel=0.02)
 
 
 def test_bounds_are_the_images_range_with_a_margin():

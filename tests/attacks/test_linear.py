@@ -22,8 +22,8 @@ def test_for_two_classes_the_distance_is_that_to_the_hyperplane(seed, d):
     w, b, z = weight[0].numpy(), bias.item(), x.flatten(1).numpy()
     expected = np.abs(z @ w + b) / np.linalg.norm(w)
     assert found.success.all()
-    np.testing.assert_allclose(found.l2.numpy(), expected, rtol=2e-9, atol=1e-12)
-    assert (found.l2.numpy() >= expected * (1 - 1e-12)).all()
+    np.testing.assert_allclose(found.sizes.numpy(), expected, rtol=2e-9, atol=1e-12)
+    assert (found.sizes.numpy() >= expected * (1 - 1e-12)).all()
 
 
 def nearest_by_quadratic_programs(machine, x, y):
@@ -59,7 +59,7 @@ def test_for_more_classes_the_distance_is_the_least_over_the_other_classes(seed,
     for i in range(4):
         expected = nearest_by_quadratic_programs(machine, x[i].flatten().numpy(), y[i].item())
         # SLSQP stops where the squared distance changes by less than 1e-12.
-        assert found.l2[i].item() == pytest.approx(expected, rel=1e-6, abs=2e-6)
+        assert found.sizes[i].item() == pytest.approx(expected, rel=1e-6, abs=2e-6)
 
 
 def test_a_class_that_can_never_win_from_here_is_passed_over():
@@ -67,14 +67,14 @@ def test_a_class_that_can_never_win_from_here_is_passed_over():
     machine = LinearSVM(weight, torch.tensor([0.0, -1, 0]))
     x = torch.tensor([[[[2.0, 5.0]]]]).double()
     found = LinearClosedForm()(machine, x, torch.tensor([0]))
-    assert found.l2.item() == pytest.approx(2.0, rel=2e-9)
+    assert found.sizes.item() == pytest.approx(2.0, rel=2e-9)
     assert decisions(machine, found.images).tolist() == [2]
 
 
 def test_a_machine_that_never_changes_its_decision_is_an_honest_failure():
     machine = LinearSVM(torch.zeros(1, 2), torch.tensor([1.0]))
     found = LinearClosedForm()(machine, torch.zeros(2, 1, 1, 2), torch.tensor([1, 1]))
-    assert found.l2.tolist() == [np.inf, np.inf]
+    assert found.sizes.tolist() == [np.inf, np.inf]
 
 
 @pytest.mark.parametrize("distance", [1e-2, 1e-4, 1e-6, 1e-8, 1e-10])
@@ -88,14 +88,14 @@ def test_every_decision_flips_however_near_the_hyperplane_is(distance):
     found = LinearClosedForm()(machine, x, decisions(machine, x))
     assert found.success.all()
     # x itself is known to 1e-15 or so along the normal.
-    np.testing.assert_allclose(found.l2.numpy(), distance, rtol=2e-9, atol=1e-13)
+    np.testing.assert_allclose(found.sizes.numpy(), distance, rtol=2e-9, atol=1e-13)
 
 
 @pytest.mark.parametrize(
     "other",
     [
         nn.Sequential(nn.Flatten(), nn.Linear(4, 2)),
-        RBFSVM(*map(torch.zeros, [(1, 4), (1, 1), (1,)]), 1.0),
+        RBFSVM(torch.zeros(1, 4), torch.zeros(1, 1), torch.zeros(1), 1.0),
     ],
 )
 def test_another_classifier_is_refused(other):

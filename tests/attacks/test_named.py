@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from bayesgap.attacks.boundary import BoundaryWalk
+from bayesgap.attacks.library import Foolbox
 from bayesgap.attacks.named import PRESETS, named_attack
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import LinearSVM
@@ -28,9 +29,9 @@ def test_every_preset_breaks_a_linear_machine_near_its_hyperplane(name):
     expected = (2 * machine(x)[:, 1]).abs() / machine.weight.norm()
     found = named_attack(name, pool=normal(3, 20, 1, 2, 2))(machine, x, decisions(machine, x))
     assert found.success.all()
-    assert (found.l2 >= expected * (1 - 1e-12)).all()
+    assert (found.sizes >= expected * (1 - 1e-12)).all()
     # Plain LD-Grad oversteps by 5 %; DDN ends within 0.01. foolbox's FMN ends near whole numbers.
-    assert name == "fmn" or (found.l2 <= 1.051 * expected + 0.01).all()
+    assert name == "fmn" or (found.sizes <= 1.051 * expected + 0.01).all()
 
 
 def test_a_boundary_walk_starts_from_the_pool_and_from_ddn():
@@ -66,6 +67,7 @@ def test_only_a_boundary_walk_needs_a_pool(name):
 )
 def test_foolbox_attacks_are_named_with_their_settings(name, settings):
     attack = named_attack(name)
+    assert isinstance(attack, Foolbox)
     assert attack.name == name
     assert {key: getattr(attack.attack, key) for key in settings} == settings
 
@@ -105,4 +107,4 @@ def test_a_function_of_the_working_directory_can_be_an_attack(tmp_path, monkeypa
     found = attack(machine, x, decisions(machine, x))
     assert attack.name == "my_attacks:away"
     expected = (10 - 2 * x).flatten(1).norm(dim=1)
-    assert torch.allclose(found.l2[found.success], expected[found.success], rtol=1e-12)
+    assert torch.allclose(found.sizes[found.success], expected[found.success], rtol=1e-12)

@@ -142,7 +142,7 @@ def test_what_is_no_module_is_no_classifier():
     with (
         without_shape_checks(),
         pytest.raises(BayesgapError, match=r"is a torch\.nn\.Module .* this is a function"),
-        evaluating(lambda x: x),
+        evaluating(lambda x: x),  # type: ignore[arg-type]
     ):
         pass
 

@@ -16,6 +16,7 @@ def cnn(classes, scales=None):
     network = AllConvolutional(SHAPE, classes, 3, generator=generator(classes), scales=scales)
     for layer in network.layers:
         if isinstance(layer, nn.Conv2d):
+            assert layer.bias is not None
             layer.bias.data.uniform_(-1, 1, generator=generator(1))
     return network.eval()
 

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -103,7 +104,8 @@ def test_an_rbf_svm_with_scikit_learns_numbers_has_its_decision_function(gamma):
     test, _ = two_blobs(6, 40)
     fit = SVC(kernel="rbf", gamma=gamma).fit(flat(x), y.numpy())
     numbers = (fit.support_vectors_, fit.dual_coef_.T.copy(), fit.intercept_)
-    logits = RBFSVM(*map(torch.from_numpy, numbers), gamma)(test)
+    support, coefficients, bias = map(torch.from_numpy, numbers)
+    logits = RBFSVM(support, coefficients, bias, gamma)(test)
     np.testing.assert_allclose(
         (logits[:, 1] - logits[:, 0]).numpy(),
         fit.decision_function(flat(test)),
@@ -183,7 +185,7 @@ def test_squared_distances_are_scipys_and_never_negative(seed, d, offset):
     assert (error <= 2 * (d + 4) * np.finfo(float).eps * size).all()
 
 
-TRAINERS = {
+TRAINERS: dict[str, Callable[..., object]] = {
     "linear": partial(train_linear_svm, seed=0),
     "rbf": partial(train_rbf_svms, gammas=[1.0]),
 }

@@ -29,7 +29,8 @@ def random_tables(seed, levels, classes=2, zeros=0.3, repeats=0.3):
     rough = torch.where(uniform(generator, classes, *levels) < zeros, 0.0, rough)
     rough = torch.where(uniform(generator, *levels) < zeros / 2, 0.0, rough)
     rough = torch.where(uniform(generator, *levels) < repeats, rough[:1], rough)
-    rough[:, *[0] * len(levels)] += 0.5  # or all might be 0
+    corner: tuple[slice | int, ...] = (slice(None), *[0] * len(levels))
+    rough[corner] += 0.5  # or all might be 0
     totals = rough.flatten(1).sum(dim=1)
     return [
         Categorical(table / total, steps=steps) for table, total in zip(rough, totals, strict=True)
@@ -72,6 +73,11 @@ def test_log_prob_is_the_logarithm_of_the_table(seed, levels):
     assert torch.equal(found.exp() > 0, density.table.flatten() > 0)
     torch.testing.assert_close(found.exp(), density.table.flatten(), rtol=1e-14, atol=0)
     assert abs(found.exp().sum() - 1) < 1e-14
+
+
+def test_a_point_has_one_value_for_each_feature():
+    density, _ = random_tables(3, (4, 3, 2))
+    assert density.dimension == density.features == 3
 
 
 def test_samples_follow_the_table():

@@ -53,7 +53,7 @@ def mean_log_prob(density, x):
 
 def data_from(seed, n, dimension=5, latent=2, components=2, noise_std=0.3):
     density = random_mixture(seed, components, dimension, latent, noise_std=noise_std)
-    return density.sample(n, generator=seeded(seed))[0]
+    return density.sample(n, generator=seeded(seed))
 
 
 def falls(fit):
@@ -181,7 +181,7 @@ def test_a_known_mixture_is_found_again():
     truth = random_mixture(8, 2, 4, 1, noise_std=0.1)
     truth.means[1] += 3.0
     truth = Parameters(truth.weights, truth.means, truth.factors, truth.noise).density()
-    x, component = truth.sample(4_000, generator=seeded(0))
+    x, component = truth.sample_with_components(4_000, generator=seeded(0))
     found = fit(x, 2, 1, tolerance=1e-9).density
     order = torch.cdist(truth.means, found.means).argmin(dim=1)
     # Five standard errors of a share and of a mean; the noise to 15 %.

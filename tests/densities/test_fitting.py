@@ -1,5 +1,6 @@
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -211,9 +212,12 @@ def test_a_tolerance_ends_the_search_for_directions_sooner(monkeypatch):
     x = normal(seeded(0), 900, 400) * torch.linspace(1, 0.2, 400, dtype=torch.float64)
     products = []
     times = fitting._covariance_times
-    monkeypatch.setattr(
-        fitting, "_covariance_times", lambda *args: products.append(1) or times(*args)
-    )
+
+    def counted(*args):
+        products.append(1)
+        return times(*args)
+
+    monkeypatch.setattr(fitting, "_covariance_times", counted)
     mean = x.mean(dim=0)
     exact = principal_directions(x, mean, 3)
     needed = len(products)
@@ -237,7 +241,7 @@ def test_images_of_fewer_dimensions_than_directions_asked_for_span_the_rest():
 
 def test_a_start_of_many_images_spans_what_an_exact_one_spans(monkeypatch):
     x = levels(4, 200, 30)
-    arguments = {"isotropic": False, "noise_floor": 1e-5, "seed": 0}
+    arguments: dict[str, Any] = {"isotropic": False, "noise_floor": 1e-5, "seed": 0}
     exact = initialise(x, 2, 1, **arguments)
     monkeypatch.setattr(fitting, "DENSE", 0.0)
     monkeypatch.setattr(fitting, "SMALLEST_BLOCK", 4)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import distributions
 
+from bayesgap import files
 from bayesgap.densities import mfa
 from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
 from bayesgap.errors import BayesgapError
@@ -226,7 +227,12 @@ def test_scores_do_not_depend_on_chunks(density, seed, chunk_bytes):
 def test_many_chunks_are_really_made(monkeypatch):
     density, rows = random_mixture(4), []
     original = mfa.score
-    monkeypatch.setattr(mfa, "score", lambda c, *rest: rows.append(len(c)) or original(c, *rest))
+
+    def noted(centred, *rest):
+        rows.append(len(centred))
+        return original(centred, *rest)
+
+    monkeypatch.setattr(mfa, "score", noted)
     monkeypatch.setattr(mfa, "CHUNK_BYTES", 1)
     density.log_prob(torch.zeros(5, 4, dtype=torch.float64))
     assert rows == [1] * 5
@@ -254,7 +260,7 @@ def test_the_gradient_is_the_mean_pull_of_the_components(density, seed):
 def test_gradcheck_holds_through_chunks(monkeypatch):
     monkeypatch.setattr(mfa, "CHUNK_BYTES", 1)
     density = random_mixture(7, 3, 4, 2)
-    x = density.sample(4, generator=seeded(0))[0].requires_grad_()
+    x = density.sample(4, generator=seeded(0)).requires_grad_()
     assert torch.autograd.gradcheck(density.log_prob, [x])
     assert torch.autograd.gradcheck(density.component_log_prob, [x])
 
@@ -267,7 +273,7 @@ SMALLEST_P = 1e-6
 @pytest.mark.parametrize(("latent", "noise_std"), [(0, 0.3), (2, 0.3), (2, 1e-3), (4, 0.05)])
 def test_points_follow_the_gaussian_of_the_component_they_name(latent, noise_std):
     density = random_mixture(11, 3, 4, latent, noise_std=noise_std)
-    x, component = density.sample(9_000, generator=seeded(0))
+    x, component = density.sample_with_components(9_000, generator=seeded(0))
     for k, covariance in enumerate(dense_covariances(density)):
         own = x[component == k]
         root = torch.linalg.cholesky(covariance)
@@ -285,7 +291,7 @@ def test_points_follow_the_gaussian_of_the_component_they_name(latent, noise_std
 
 def test_components_come_as_often_as_their_weights_say():
     density = random_mixture(12, 4)
-    _, component = density.sample(20_000, generator=seeded(1))
+    _, component = density.sample_with_components(20_000, generator=seeded(1))
     counts = component.bincount(minlength=4)
     assert stats.chisquare(counts, density.weights * 20_000).pvalue > SMALLEST_P
     assert stats.chisquare(counts, np.full(4, 5_000)).pvalue < SMALLEST_P
@@ -294,9 +300,9 @@ def test_components_come_as_often_as_their_weights_say():
 def test_samples_are_reproducible_from_the_generator_alone():
     density = random_mixture(13)
     generator = seeded(2)
-    first, second = (density.sample(50, generator=generator) for _ in range(2))
+    first, second = (density.sample_with_components(50, generator=generator) for _ in range(2))
     torch.manual_seed(99)
-    again = density.sample(50, generator=seeded(2))
+    again = density.sample_with_components(50, generator=seeded(2))
     assert torch.equal(first[0], again[0])
     assert torch.equal(first[1], again[1])
     assert not torch.equal(first[0], second[0])
@@ -304,17 +310,26 @@ def test_samples_are_reproducible_from_the_generator_alone():
 
 def test_samples_do_not_depend_on_chunks(monkeypatch):
     density = random_mixture(14)
-    x, component = density.sample(30, generator=seeded(3))
+    x, component = density.sample_with_components(30, generator=seeded(3))
     monkeypatch.setattr(mfa, "CHUNK_BYTES", 1)
-    chunked, again = density.sample(30, generator=seeded(3))
+    chunked, again = density.sample_with_components(30, generator=seeded(3))
     assert torch.equal(again, component)
     torch.testing.assert_close(chunked, x, rtol=1e-12, atol=1e-14)
 
 
 def test_no_points_can_be_drawn():
-    x, component = random_mixture(15).sample(0, generator=seeded(0))
+    x, component = random_mixture(15).sample_with_components(0, generator=seeded(0))
     assert x.shape == (0, 4)
     assert component.shape == (0,)
+
+
+@PROPERTY
+@given(mixtures(), SEEDS)
+def test_points_are_the_same_with_and_without_their_components(density, seed):
+    with_components, alone = seeded(seed), seeded(seed)
+    expected, _ = density.sample_with_components(7, generator=with_components)
+    assert torch.equal(density.sample(7, generator=alone), expected)
+    assert torch.equal(alone.get_state(), with_components.get_state())
 
 
 @PROPERTY
@@ -351,7 +366,7 @@ def test_in_single_precision_everything_is_single():
     scores = single.log_prob(x)
     assert scores.dtype == torch.float32
     assert {tensor.dtype for tensor in single.buffers()} == {torch.float32}
-    assert single.sample(3, generator=seeded(0))[0].dtype == torch.float32
+    assert single.sample(3, generator=seeded(0)).dtype == torch.float32
     # Squared distances of up to some hundreds, at 2⁻²⁴ each.
     assert_close(scores, density.log_prob(x), 1e-4)
     assert not torch.equal(scores.double(), density.log_prob(x))
@@ -503,7 +518,7 @@ def test_a_file_that_lacks_a_tensor_names_it_and_the_path(tmp_path, name):
     path = tmp_path / "a.safetensors"
     tensors = random_mixture(27).parameters_for_file()
     del tensors[name]
-    mfa.files.save_tensors(path, tensors, kind="density", metadata={})
+    files.save_tensors(path, tensors, kind="density", metadata={})
     with pytest.raises(BayesgapError, match=f"holds no tensor '{name}'") as caught:
         MixtureOfFactorAnalyzers.load(path)
     assert str(path) in str(caught.value)
@@ -513,7 +528,7 @@ def test_a_file_of_integers_is_refused(tmp_path):
     path = tmp_path / "a.safetensors"
     tensors = random_mixture(28).parameters_for_file()
     tensors["means"] = tensors["means"].long()
-    mfa.files.save_tensors(path, tensors, kind="density", metadata={})
+    files.save_tensors(path, tensors, kind="density", metadata={})
     with pytest.raises(BayesgapError, match=r"'means' has type torch\.int64") as caught:
         MixtureOfFactorAnalyzers.load(path)
     assert str(path) in str(caught.value)
@@ -523,7 +538,7 @@ def test_a_file_whose_numbers_are_no_density_is_refused(tmp_path):
     path = tmp_path / "a.safetensors"
     tensors = random_mixture(29).parameters_for_file()
     tensors["noise"] = -tensors["noise"]
-    mfa.files.save_tensors(path, tensors, kind="density", metadata={})
+    files.save_tensors(path, tensors, kind="density", metadata={})
     with pytest.raises(BayesgapError, match=r"noise .* must be positive") as caught:
         MixtureOfFactorAnalyzers.load(path)
     assert str(path) in str(caught.value)
@@ -531,7 +546,7 @@ def test_a_file_whose_numbers_are_no_density_is_refused(tmp_path):
 
 def test_points_are_mean_plus_factors_times_codes_plus_noise():
     density = random_mixture(31)
-    x, component = density.sample(20, generator=seeded(7))
+    x, component = density.sample_with_components(20, generator=seeded(7))
     generator = seeded(7)
     torch.multinomial(density.weights, 20, replacement=True, generator=generator)
     z = torch.randn(20, density.latent, generator=generator, dtype=torch.float64)
@@ -547,4 +562,4 @@ def test_points_are_mean_plus_factors_times_codes_plus_noise():
 @pytest.mark.parametrize("n", [-1, 5e3, "7"])
 def test_a_number_of_samples_that_is_none_is_refused(n):
     with without_shape_checks(), pytest.raises(BayesgapError, match="integer, 0 or more"):
-        random_mixture(0).sample(n, generator=seeded(0))
+        random_mixture(0).sample_with_components(n, generator=seeded(0))

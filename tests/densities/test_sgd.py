@@ -20,7 +20,7 @@ def fit(x, components=2, latent=1, **settings):
 
 
 def easy_data(seed=0, n=400):
-    return random_mixture(seed, 2, 4, 1, noise_std=0.3).sample(n, generator=seeded(seed))[0]
+    return random_mixture(seed, 2, 4, 1, noise_std=0.3).sample(n, generator=seeded(seed))
 
 
 def mean_log_prob(density, x):

@@ -6,9 +6,20 @@ from torch import nn
 from bayesgap.attacks.base import Attack
 from bayesgap.attacks.ld_grad import LDGrad
 from bayesgap.errors import BayesgapError
-from bayesgap.evaluation.evaluate import evaluate
+from bayesgap.evaluation.evaluate import NO_CERTIFICATE, evaluate
+from bayesgap.evaluation.measure import summarise
+from bayesgap.tasks.task import Task
 from strategies import without_shape_checks
-from toys import Function, Returns, normal, spherical_radius, spherical_task
+from toys import (
+    LINF,
+    Function,
+    Laplace,
+    Returns,
+    StudentT,
+    normal,
+    spherical_radius,
+    spherical_task,
+)
 
 MEANS, VARIANCE, PRIORS = np.array([[0.0, 0, 0], [1, 1, 0]]), 0.25, (0.5, 0.5)
 
@@ -23,21 +34,21 @@ def test_the_optimum_of_two_spheres_needs_its_distance_to_the_plane_between():
     y = torch.arange(2).repeat(40)
     x, _ = known.sample_given(y, seed=3)
     radius = spherical_radius(x, y, MEANS, VARIANCE, PRIORS)
-    assert found.best["clean_accuracy"] == (radius > 0).mean() < 1
-    assert found.best["success_rate"] == 1
+    assert found.best.clean_accuracy == (radius > 0).mean() < 1
+    assert found.best.success_rate == 1
     # Bisection ends within 1e-12 of the boundary, and a step beyond.
-    assert found.best["mean_l2"] == pytest.approx(radius[radius > 0].mean(), rel=1e-9)
-    assert found.best["mean_l2_low"] < found.best["mean_l2"] < found.best["mean_l2_high"]
-    np.testing.assert_allclose(found.outcomes["boundary-walk"].l2, np.abs(radius), rtol=1e-8)
+    assert found.best.mean.value == pytest.approx(radius[radius > 0].mean(), rel=1e-9)
+    assert found.best.mean.low < found.best.mean.value < found.best.mean.high
+    np.testing.assert_allclose(found.outcomes["boundary-walk"].sizes, np.abs(radius), rtol=1e-8)
 
 
 def test_the_best_is_the_nearest_of_all_attacks():
     known = task()
     far = Returns(lambda x: 100 - x)
     found = evaluate(known.bayes_classifier(), known, attacks=["ld-grad", far], per_class=10)
-    assert list(found.records) == ["ld-grad", "returns"]
-    assert found.best["mean_l2"] <= min(r["mean_l2"] for r in found.records.values())
-    assert found.records["returns"]["mean_l2"] > 50
+    assert list(found.attacks) == ["ld-grad", "returns"]
+    assert found.best.mean.value <= min(each.mean.value for each in found.attacks.values())
+    assert found.attacks["returns"].mean.value > 50
 
 
 @pytest.mark.parametrize("attacks", ["ld-grad", LDGrad(), ["ld-grad"]])
@@ -59,9 +70,9 @@ def test_what_was_not_broken_has_no_mean():
     known = task()
     with pytest.warns(UserWarning, match=r"Only 0\.0% of the correctly decided points"):
         found = evaluate(known.bayes_classifier(), known, attacks=Returns(lambda x: x), per_class=5)
-    assert found.best["success_rate"] == 0
-    assert found.best["mean_l2"] is None
-    assert found.best["unbroken"] == round(10 * found.best["clean_accuracy"])
+    assert found.best.success_rate == 0
+    assert found.best.mean.value is None
+    assert found.best.unbroken == round(10 * found.best.clean_accuracy)
 
 
 def test_a_network_is_left_in_its_mode_and_its_summary_is_short():
@@ -79,7 +90,7 @@ def test_a_function_can_be_an_attack():
 
     with pytest.warns(UserWarning, match='Add "boundary-walk"'):
         found = evaluate(known.bayes_classifier(), known, attacks=away, per_class=5)
-    assert 0 < found.records["away"]["success_rate"] < 1
+    assert 0 < found.attacks["away"].success_rate < 1
 
 
 def test_advice_is_not_what_was_done_already():
@@ -120,8 +131,8 @@ def test_an_attack_of_ones_own_is_told_the_truth():
     with pytest.warns(UserWarning, match="were broken"):
         found = evaluate(known.bayes_classifier(), known, attacks=[Guess()], per_class=20)
     outcome = found.outcomes["Guess"]
-    assert 0 < found.best["success_rate"] < 1
-    assert torch.equal(outcome.before != outcome.after, outcome.l2.isfinite())
+    assert 0 < found.best.success_rate < 1
+    assert torch.equal(outcome.before != outcome.after, outcome.sizes.isfinite())
 
 
 def test_the_gap_is_that_of_a_boundary_that_was_moved():
@@ -162,3 +173,88 @@ def test_there_is_no_gap_without_success():
     assert found.gap is None
     assert found.gap_low is None
     assert "only 0.0% of the points" in found.no_gap
+
+
+def test_the_numbers_of_each_attack_are_those_of_its_outcome():
+    known = task()
+    found = evaluate(known.bayes_classifier(), known, attacks=["ld-grad", "ddn"], per_class=10)
+    y = torch.arange(2).repeat(10)
+    for name, outcome in found.outcomes.items():
+        assert found.attacks[name] == summarise([outcome], y)
+    assert found.gap == found.to_optimum.estimate.value
+    assert (found.gap_low, found.gap_high) == found.to_optimum.estimate[1:]
+
+
+# Another norm than L2.
+
+
+def test_sizes_are_measured_by_the_norm_that_was_asked_for():
+    known = task()
+    plain, other = (
+        evaluate(known.bayes_classifier(), known, attacks="ld-grad", per_class=20, **norm)
+        for norm in ({}, {"norm": LINF})
+    )
+    y = torch.arange(2).repeat(20)
+    x, _ = known.sample_given(y, seed=0)
+    outcome, as_l2 = other.outcomes["ld-grad"], plain.outcomes["ld-grad"]
+    # The attack is the same, and only measured otherwise.
+    assert torch.equal(outcome.images, as_l2.images)
+    expected = (outcome.images - x).abs().flatten(1).amax(dim=1)
+    np.testing.assert_allclose(outcome.sizes, expected, rtol=1e-14)
+    assert (outcome.sizes < as_l2.sizes).all()
+    correct = outcome.before == y
+    assert other.best.norm == LINF
+    assert other.best.mean.value == pytest.approx(expected[correct].mean().item(), rel=1e-12)
+    assert "mean_linf" in other.best.record()
+
+
+def test_of_another_norm_there_are_neither_certificates_nor_a_gap():
+    known = task()
+    found = evaluate(known.bayes_classifier(), known, per_class=5, norm=LINF)
+    assert found.bracket is None
+    assert found.gap is found.gap_low is found.gap_high is None
+    assert found.no_gap == "certificates are of L2, the sizes of Linf"
+
+
+def test_a_warning_names_the_norm():
+    known = task()
+    attack = Returns(lambda x: x)
+    with pytest.warns(UserWarning, match="the mean Linf leaves out"):
+        evaluate(known.bayes_classifier(), known, attacks=attack, per_class=5, norm=LINF)
+
+
+# Densities without certificates.
+
+
+def heavy_tailed_task(density):
+    """Two densities that differ in their means alone, and so are equal half way between these."""
+    return Task([density([0.0, 0.0, 0.0]), density([2.0, 0.0, 0.0])], image_shape=(1, 1, 3))
+
+
+@pytest.mark.parametrize("density", [lambda mean: Laplace(mean, 0.5), StudentT])
+def test_a_density_of_ones_own_is_evaluated_without_certificates(density):
+    known = heavy_tailed_task(density)
+    found = evaluate(known.bayes_classifier(), known, per_class=60, seed=5)
+    y = torch.arange(2).repeat(60)
+    x, _ = known.sample_given(y, seed=5)
+    signed = torch.where(y == 0, 1, -1) * (1 - x[:, 0, 0, 0])
+    assert 0.7 < found.best.clean_accuracy == (signed > 0).double().mean() < 1
+    assert found.best.success_rate == 1
+    np.testing.assert_allclose(
+        found.outcomes["boundary-walk"].sizes, signed.abs(), rtol=1e-5, atol=1e-9
+    )
+    assert found.bracket is None
+    assert found.gap is None
+    assert (
+        found.no_gap
+        == NO_CERTIFICATE
+        == ("certificates exist for mixtures of factor analyzers alone")
+    )
+
+
+def test_one_density_without_certificates_leaves_the_task_without_them():
+    (mixture, _) = task().densities
+    known = Task([mixture, StudentT([3.0, 0.0, 0.0])], image_shape=(1, 1, 3))
+    found = evaluate(known.bayes_classifier(), known, per_class=5)
+    assert found.bracket is None
+    assert found.no_gap == NO_CERTIFICATE

@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from bayesgap.attacks.base import Attack
 from bayesgap.attacks.named import named_attack
 from bayesgap.errors import BayesgapError
+from bayesgap.estimates import UNKNOWN
 from bayesgap.evaluation.exam import CountingOptimum, certified_points, exam
+from bayesgap.evaluation.statistics import share_with_interval
+from bayesgap.experiment.exam_table import COLUMNS
 from strategies import without_shape_checks
 from toys import SEEDS, Returns, mixture_task, property_settings, spherical_radius, spherical_task
 
@@ -35,13 +38,13 @@ def onto_the_plane(factor):
 def test_an_exact_attack_is_graded_1_and_one_that_oversteps_by_its_factor():
     for factor in (1 + 1e-6, 1.25):
         held = exam(onto_the_plane(factor), task(), per_class=30)
-        assert held.success_rate == 1
+        assert held.success.value == 1
         # Certificates keep 1e-9, and their shift 1e-8 of the square, in reserve.
         np.testing.assert_allclose(held.ratios, factor, rtol=2e-8)
-        assert held.mean_ratio == pytest.approx(factor, rel=2e-8)
+        assert held.mean_ratio.value == pytest.approx(factor, rel=2e-8)
         assert held.median_ratio == pytest.approx(factor, rel=2e-8)
         assert held.high_ratio == pytest.approx(factor, rel=2e-8)
-        assert held.mean_ratio_low <= held.mean_ratio <= held.mean_ratio_high
+        assert held.mean_ratio.low <= held.mean_ratio.value <= held.mean_ratio.high
         assert held.found == (factor < 1.01)
         assert held.below == 0
 
@@ -58,11 +61,37 @@ def test_only_points_that_the_optimum_decides_correctly_are_taken():
 
 def test_an_attack_that_does_nothing_breaks_nothing_and_has_no_ratio():
     held = exam(Returns(lambda x: x), task(), per_class=5)
-    assert held.successes == held.success_rate == held.success_low == held.found == 0
-    assert held.success_high < 0.5
-    assert held.mean_ratio is held.median_ratio is held.high_ratio is None
+    assert held.successes == held.success.value == held.success.low == held.found == 0
+    assert held.success.high < 0.5
+    assert held.mean_ratio == UNKNOWN
+    assert held.median_ratio is held.high_ratio is None
     assert held.ratios.isinf().all()
     json.dumps(held.record(), allow_nan=False)
+
+
+def test_a_record_has_the_numbers_under_the_keys_of_the_table_and_no_single_points():
+    held = exam("ld-grad", task(), per_class=5)
+    record = held.record()
+    assert tuple(record) == COLUMNS
+    estimates = (
+        ("success_rate", "success_low", "success_high"),
+        (
+            "mean_ratio",
+            "mean_ratio_low",
+            "mean_ratio_high",
+        ),
+    )
+    for names, estimate in zip(estimates, (held.success, held.mean_ratio), strict=True):
+        assert tuple(record.pop(name) for name in names) == estimate
+    assert all(getattr(held, name) == value for name, value in record.items())
+
+
+def test_the_share_of_success_has_the_binomial_interval_of_the_points():
+    half = Returns(lambda x: torch.where(torch.arange(len(x))[:, None, None, None] % 2 == 0, 9, x))
+    held = exam(half, task(), per_class=20)
+    assert 0 < held.success.value < 1
+    assert held.success == share_with_interval([held.successes], held.points)
+    assert held.ratios.isfinite().sum() == held.successes
 
 
 def test_passes_are_counted_by_the_image():

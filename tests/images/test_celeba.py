@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import threading
@@ -8,69 +9,18 @@ import torch
 from PIL import Image
 
 from bayesgap.errors import BayesgapError
-from bayesgap.images import celeba
+from bayesgap.images import celeba_cache
 from bayesgap.images.celeba import (
     ATTRIBUTES,
     attribute_of,
     class_names,
-    decode,
-    default_cache,
     load_celeba,
     open_celeba,
     task_name,
 )
+from bayesgap.images.celeba_cache import decode, default_cache
+from celeba_copies import COLUMNS, LISTS, NUMBERS, OFFICIAL, draw, has, make, name_of, write_txt
 from strategies import without_shape_checks
-
-COLUMNS = ("Bald", *ATTRIBUTES)
-# Some of each official split.
-NUMBERS = [1, 2, 3, 5, 8, 13, 162_770, 162_771, 182_637, 182_638, 202_599]
-OFFICIAL = [0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 2]
-
-
-def name_of(number):
-    return f"{number:06}.jpg"
-
-
-def has(number, attribute):
-    """Who has which attribute in the copies here: nothing simpler than a fixed coin."""
-    return (number * 7 + COLUMNS.index(attribute) * 3) % 5 < 2
-
-
-def draw(path, number, size=(178, 218)):
-    levels = np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    Image.fromarray(levels).save(path, quality=90)
-
-
-def write_txt(folder, numbers):
-    rows = [
-        " ".join([name_of(n), *(f"{1 if has(n, c) else -1:2}" for c in COLUMNS)]) for n in numbers
-    ]
-    lines = [str(len(rows)), " ".join(COLUMNS) + " ", *rows]
-    (folder / "list_attr_celeba.txt").write_text("\n".join(lines) + "\n")
-
-
-def write_csv(folder, numbers, absent="-1"):
-    rows = [
-        ",".join([name_of(n), *("1" if has(n, c) else absent for c in COLUMNS)]) for n in numbers
-    ]
-    (folder / "list_attr_celeba.csv").write_text(
-        "\n".join([f"image_id,{','.join(COLUMNS)}", *rows])
-    )
-
-
-LISTS = {
-    "txt": write_txt,
-    "csv with -1": write_csv,
-    "csv with 0": lambda folder, numbers: write_csv(folder, numbers, absent="0"),
-}
-
-
-def make(folder, numbers=NUMBERS, attributes="txt"):
-    (folder / "img_align_celeba").mkdir(parents=True)
-    LISTS[attributes](folder, numbers)
-    for number in numbers:
-        draw(folder / "img_align_celeba" / name_of(number), number)
-    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +48,7 @@ def decoded(monkeypatch):
             names.append(path.name)
         return decode(path)
 
-    monkeypatch.setattr(celeba, "decode", counted)
+    monkeypatch.setattr(celeba_cache, "decode", counted)
     return names
 
 
@@ -131,6 +81,7 @@ def test_a_grey_image_is_a_face_of_three_equal_channels(tmp_path):
     draw(path, 1)
     Image.open(path).convert("L").save(path)
     face = decode(path)
+    assert isinstance(face, np.ndarray)
     assert face.shape == (3, 64, 64)
     assert (face == face[0]).all()
 
@@ -147,8 +98,8 @@ def test_images_are_in_the_order_of_their_numbers(folder, images):
 
 def test_the_number_of_workers_and_the_size_of_waves_mean_nothing(folder, tmp_path, monkeypatch):
     one = open_celeba(folder, workers=1)
-    monkeypatch.setattr(celeba, "TOGETHER", 2)
-    monkeypatch.setattr(celeba, "WAVE", 5)
+    monkeypatch.setattr(celeba_cache, "TOGETHER", 2)
+    monkeypatch.setattr(celeba_cache, "WAVE", 5)
     three = open_celeba(folder, workers=3, cache=tmp_path / "other")
     assert torch.equal(one.images, three.images)
     assert torch.equal(one.numbers, three.numbers)
@@ -530,28 +481,26 @@ def test_a_cache_that_would_run_code_is_not_read(folder, tmp_path):
 
     np.save(cache / "faces.npy", np.array([Harmful()], dtype=object), allow_pickle=True)
     sealed = json.loads((cache / "index.json").read_text())
-    sealed["index"]["sha256"] = celeba.hashlib.sha256(
-        (cache / "faces.npy").read_bytes()
-    ).hexdigest()
-    sealed["sha256"] = celeba._seal(sealed["index"])
+    sealed["index"]["sha256"] = hashlib.sha256((cache / "faces.npy").read_bytes()).hexdigest()
+    sealed["sha256"] = celeba_cache._seal(sealed["index"])
     (cache / "index.json").write_text(json.dumps(sealed))
     assert open_celeba(folder).images.shape == (len(NUMBERS), 3, 64, 64)
     assert not (tmp_path / "harmed").exists()
 
 
 def test_an_interrupted_decoding_leaves_nothing(folder, monkeypatch, decoded):
-    plain = celeba.decode
+    plain = celeba_cache.decode
 
     def interrupted(path):
         if path.name == name_of(8):
             raise KeyboardInterrupt
         return plain(path)
 
-    monkeypatch.setattr(celeba, "decode", interrupted)
+    monkeypatch.setattr(celeba_cache, "decode", interrupted)
     with pytest.raises(KeyboardInterrupt):
         open_celeba(folder)
     assert list(default_cache().iterdir()) == []
-    monkeypatch.setattr(celeba, "decode", plain)
+    monkeypatch.setattr(celeba_cache, "decode", plain)
     assert open_celeba(folder).numbers.tolist() == NUMBERS
 
 
@@ -563,7 +512,7 @@ def test_an_interruption_keeps_no_images_of_before_for_new_ones(folder, images, 
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as context:
-        context.setattr(celeba, "_write_faces", full)
+        context.setattr(celeba_cache, "_write_faces", full)
         with pytest.raises(BayesgapError, match=r"cannot be written: .*No space left on device"):
             open_celeba(folder)
     assert not torch.equal(open_celeba(folder).images, before)

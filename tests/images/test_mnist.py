@@ -70,4 +70,4 @@ def test_what_is_no_list_of_different_digits_is_refused(digits):
 
 def test_another_split_is_refused():
     with without_shape_checks(), pytest.raises(BayesgapError, match="not 'validation'"):
-        load_mnist([0], split="validation")
+        load_mnist([0], split="validation")  # type: ignore[arg-type]

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,14 +100,14 @@ def test_in_more_dimensions_slsqp_finds_nothing_nearer_than_proven(settings, rul
 
 @pytest.mark.parametrize("rule", RULES)
 def test_brackets_of_interlocking_mixtures_are_narrow_on_the_whole(rule):
-    ratios = []
+    found = []
     for seed in range(3):
         task = random_task(seed, 4, components=2, latent=1)
         bracket = certify(task, *task.sample(5, seed=seed), rule=rule)
         assert_bracket(bracket)
         right = bracket.correct
-        ratios += (bracket.upper[right] / bracket.lower[right]).tolist()
-    ratios = np.array(ratios)
+        found += (bracket.upper[right] / bracket.lower[right]).tolist()
+    ratios = np.array(found)
     assert np.median(ratios) < 1.01
     assert ratios.max() < 2
 
@@ -480,7 +481,7 @@ def test_similarities_change_radii_as_they_should(what):
     turn, _ = torch.linalg.qr(
         torch.randn(3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     )
-    change = {"shift": 0.0, "turn": torch.eye(3).double(), "scale": 1.0}
+    change: dict[str, Any] = {"shift": 0.0, "turn": torch.eye(3).double(), "scale": 1.0}
     change[what] = {"shift": torch.tensor([5.0, -3.0, 100.0]), "turn": turn, "scale": 255.0}[what]
     moved = x.flatten(1) @ change["turn"].mT * change["scale"] + change["shift"]
     before = certify(task, x, y)
@@ -521,7 +522,7 @@ def test_a_point_twice_has_one_bracket_and_batches_do_not_matter(monkeypatch):
         for actual in (getattr(twice, name)[:4], getattr(twice, name)[4:], getattr(split, name)):
             torch.testing.assert_close(actual, expected, rtol=tolerance, atol=1e-12)
     assert torch.equal(whole.target, split.target)
-    assert split.claims.point.max() == whole.claims.point.max()
+    assert split.statements.point.max() == whole.statements.point.max()
 
 
 def test_more_own_components_never_make_the_lower_bound_exceed_the_upper():
@@ -558,7 +559,7 @@ def test_released_tasks_are_certified_tightly_and_no_attack_comes_nearer(variant
     for name in ("ddn", "ld-grad-tight"):
         found = bg.named_attack(name)(classifier, x, y)
         assert found.success.float().mean() > 0.9
-        assert (found.l2 >= bracket.lower).all()
+        assert (found.sizes >= bracket.lower).all()
     bracket.save(tmp_path / "certificate.safetensors")
     verified = bg.verify(tmp_path / "certificate.safetensors")
     assert verified.proven.all()
@@ -599,7 +600,7 @@ def test_single_precision_images_and_other_integers_are_computed_with_in_double(
     assert bracket.lower[0] == pytest.approx(0.75, rel=1e-7)
 
 
-BAD = {
+BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no task": ({"task": "mnist"}, "A task is needed"),
     "images of another shape": (
         {"x": torch.zeros(1, 1, 1, 3).double()},
@@ -627,7 +628,7 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_refused_in_a_sentence(name):
     task = task_of(plain([0.0, 0.0]), plain([2.0, 0.0]))
-    given = {"task": task, "x": torch.zeros(1, 1, 1, 2), "y": labels(0)}
+    given: dict[str, Any] = {"task": task, "x": torch.zeros(1, 1, 1, 2), "y": labels(0)}
     change, message = BAD[name]
     given = {**given, **change}
     with without_shape_checks(), pytest.raises(BayesgapError, match=message):

@@ -217,13 +217,13 @@ def test_slope_and_curvature_are_derivatives(entropic):
     framed, pairs = problem(task, np.zeros(4), [0, 1, 2], 3)
     at = dual._local(framed, pairs)
     multipliers = torch.tensor([[0.02, 0.01, 0.03]], dtype=torch.float64)
-    here, step = dual._evaluate(at, multipliers, entropic), 1e-6
+    here, step = dual._dual_value(at, multipliers, entropic), 1e-6
     assert here.legal.all()
     for i in range(3):
         moved = torch.zeros_like(multipliers)
         moved[0, i] = step
-        ahead = dual._evaluate(at, multipliers + moved, entropic)
-        behind = dual._evaluate(at, multipliers - moved, entropic)
+        ahead = dual._dual_value(at, multipliers + moved, entropic)
+        behind = dual._dual_value(at, multipliers - moved, entropic)
         slope = (ahead.value - behind.value) / (2 * step)
         torch.testing.assert_close(slope, here.slope[:, i], rtol=1e-6, atol=1e-7)
         bend = (ahead.slope - behind.slope) / (2 * step)
@@ -236,7 +236,7 @@ def test_multipliers_at_which_nothing_is_definite_are_illegal():
     at = dual._local(framed, pairs)
     edge = 1 / (100.0 - 1.0)
     for share, legal in ((1 + 1e-9, False), (1 - 1e-9, True), (3.0, False), (0.1, True)):
-        there = dual._evaluate(at, torch.tensor([[share * edge]], dtype=torch.float64), False)
+        there = dual._dual_value(at, torch.tensor([[share * edge]], dtype=torch.float64), False)
         assert bool(there.legal) is legal
 
 

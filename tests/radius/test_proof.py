@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import mpmath
 import numpy as np
@@ -24,7 +25,7 @@ from truths import (
 
 from bayesgap.errors import BayesgapError
 from bayesgap.radius import proof
-from bayesgap.radius.proof import SHIFT, Claim, Component, Enclosure, Prover
+from bayesgap.radius.proof import SHIFT, Component, Enclosure, Prover, Statement
 from strategies import COSTLY_PROPERTY, PROPERTY, SEEDS
 
 SLACK = 1.1 * SHIFT  # the proof's price, in shares of ½μ‖u‖² at the maximum
@@ -145,19 +146,17 @@ def test_factors_that_nearly_hide_the_noise_are_refused_in_a_sentence():
             Component(0, 1.0, density, 0)
 
 
-# The constants C of claims.
+# The constants C of statements.
 
 
-def heights(task, rule, x, y, claims):
-    """C of several claims at each of several points."""
-    return [
-        statement.heights.tolist() for statement in Prover(task, rule)._statements(x, y, claims)
-    ]
+def heights(task, rule, x, y, statements):
+    """C of several statements at each of several points."""
+    return [mine.tolist() for mine in Prover(task, rule).heights(x, y, statements)]
 
 
-def height(task, rule, x, claim):
-    y = class_of_components(task)[claim.own[:1]]
-    ((only,),) = heights(task, rule, x[None], y, [[claim]])
+def height(task, rule, x, statement):
+    y = class_of_components(task)[statement.own[:1]]
+    ((only,),) = heights(task, rule, x[None], y, [[statement]])
     return only
 
 
@@ -172,8 +171,8 @@ def keys(task, indices):
     return [(label, int(k - sizes[label])) for label, k in zip(labels, indices, strict=True)]
 
 
-def random_claim(task, random, y):
-    """A claim against a random component of another class; legal, but from no solver."""
+def random_statement(task, random, y):
+    """A statement against a random component of another class; legal, but from no solver."""
     labels = class_of_components(task)
     target = int(random.choice(np.nonzero(labels != y)[0]))
     mine = np.nonzero(labels == y)[0]
@@ -181,7 +180,7 @@ def random_claim(task, random, y):
     shares = random.dirichlet(np.full(len(own), random.choice([0.05, 1.0])))
     shares = np.maximum(shares, 1e-15) * 10.0 ** random.uniform(-3, 3)
     scale = 1 / float(task.densities[0].noise.min())
-    return Claim(target, own, shares, scale * 10.0 ** random.uniform(-2, 2))
+    return Statement(target, own, shares, scale * 10.0 ** random.uniform(-2, 2))
 
 
 @PROPERTY
@@ -191,36 +190,36 @@ def test_heights_are_never_below_the_exact_maximum_and_close_to_it(settings, rul
     x, y = task.sample(3, seed=seed % 2**31)
     with mpmath.workdps(DIGITS):
         for point, label in zip(x.flatten(1).numpy(), y.tolist(), strict=True):
-            claim = random_claim(task, random, label)
-            own, (target,) = keys(task, claim.own), keys(task, [claim.target])
-            arguments = (own, target, claim.shares, claim.steepness)
+            statement = random_statement(task, random, label)
+            own, (target,) = keys(task, statement.own), keys(task, [statement.target])
+            arguments = (own, target, statement.shares, statement.steepness)
             exact, loss = precise_height(task, rule, point, *arguments)
-            proven = height(task, rule, point, claim)
+            proven = height(task, rule, point, statement)
             assert mpmath.mpf(proven) >= exact
-            critical = critical_steepness(task, own, target, claim.shares)
-            if claim.steepness > 1.0001 * critical:
+            critical = critical_steepness(task, own, target, statement.shares)
+            if statement.steepness > 1.0001 * critical:
                 assert mpmath.mpf(proven) <= exact + SLACK * loss + 1e-9 * (1 + abs(exact))
 
 
 @pytest.mark.parametrize("block", [1, 2**20])
 @pytest.mark.parametrize("noises", NOISES)
 @pytest.mark.parametrize("rule", RULES)
-def test_claims_do_not_disturb_each_other(rule, noises, block, monkeypatch):
+def test_statements_do_not_disturb_each_other(rule, noises, block, monkeypatch):
     task = random_task(0, 3, classes=3, components=3, latent=2, noises=noises)
     random = np.random.default_rng(0)
     x, y = task.sample(20, seed=0)
     x, y = x.flatten(1).numpy(), y.numpy()
-    claims = [
-        [random_claim(task, random, label) for _ in range(i % 4)] for i, label in enumerate(y)
+    statements = [
+        [random_statement(task, random, label) for _ in range(i % 4)] for i, label in enumerate(y)
     ]
     alone = [
-        height(task, rule, point, claim)
-        for point, mine in zip(x, claims, strict=True)
-        for claim in mine
+        height(task, rule, point, statement)
+        for point, mine in zip(x, statements, strict=True)
+        for statement in mine
     ]
     assert 5 < np.isfinite(alone).sum() < len(alone)
     monkeypatch.setattr(proof, "BLOCK_BYTES", block)  # one point at a time, or all
-    together = [c for mine in heights(task, rule, x, y, claims) for c in mine]
+    together = [c for mine in heights(task, rule, x, y, statements) for c in mine]
     assert together == pytest.approx(alone, rel=1e-9)
 
 
@@ -248,16 +247,16 @@ def test_heights_at_the_papers_noise(rule):
                 critical = float(critical_steepness(task, holders, target, shares))
                 assert critical > 1e3
                 for factor in (1.001, 1.5, 30.0):
-                    claim = Claim(2, own, np.array(shares), factor * critical)
+                    statement = Statement(2, own, np.array(shares), factor * critical)
                     exact, loss = precise_height(
-                        task, rule, point, holders, target, shares, claim.steepness
+                        task, rule, point, holders, target, shares, statement.steepness
                     )
-                    proven = height(task, rule, point, claim)
+                    proven = height(task, rule, point, statement)
                     assert mpmath.mpf(proven) >= exact
                     assert proven - exact < 1e-4 + SLACK * loss
 
 
-DEFINITENESS = {
+DEFINITENESS: dict[str, dict[str, Any]] = {
     "isotropic": {"noises": "isotropic unequal"},
     "isotropic, no factors": {"noises": "isotropic unequal", "latent": 0},
     "diagonal": {"noises": "diagonal"},
@@ -282,17 +281,19 @@ def test_nothing_is_proven_where_the_hessian_is_indefinite(name):
                 checked += 1
                 for share in (1e-12, 1e-9, 1e-6, 1e-2, 0.9):
                     short = float(critical * (1 - mpmath.mpf(share)))
-                    assert height(task, "max-component", x, Claim(target, held, v, short)) == (
+                    assert height(task, "max-component", x, Statement(target, held, v, short)) == (
                         math.inf
                     ), share
                 # Just within, too, nothing need be proven, but what is must be true.
                 for share in (0.0, 1e-12, 1e-9, 3e-8, 1e-6):
-                    claim = Claim(target, held, v, float(critical * (1 + mpmath.mpf(share))))
-                    exact, _ = precise_height(
-                        task, "max-component", x, holders, rival, v, claim.steepness
+                    statement = Statement(
+                        target, held, v, float(critical * (1 + mpmath.mpf(share)))
                     )
-                    assert mpmath.mpf(height(task, "max-component", x, claim)) >= exact
-                beyond = Claim(target, held, v, float(1.01 * critical))
+                    exact, _ = precise_height(
+                        task, "max-component", x, holders, rival, v, statement.steepness
+                    )
+                    assert mpmath.mpf(height(task, "max-component", x, statement)) >= exact
+                beyond = Statement(target, held, v, float(1.01 * critical))
                 assert height(task, "max-component", x, beyond) < math.inf
     # Without factors a narrower target leaves H definite whatever the steepness.
     assert checked >= (0 if "no factors" in name else 4)
@@ -308,9 +309,9 @@ def test_the_order_and_number_of_own_components_do_not_matter(repeats):
     )
     task = task_of(density, plain([3.0, 0.0, 0.0]))
     x, shares = np.zeros(3), np.random.default_rng(1).dirichlet(np.ones(repeats))
-    forward = Claim(repeats, list(range(repeats)), shares, 0.7)
-    backward = Claim(repeats, list(range(repeats))[::-1], shares[::-1], 0.7)
-    first, second = (height(task, "log-sum-exp", x, claim) for claim in (forward, backward))
+    forward = Statement(repeats, list(range(repeats)), shares, 0.7)
+    backward = Statement(repeats, list(range(repeats))[::-1], shares[::-1], 0.7)
+    first, second = (height(task, "log-sum-exp", x, statement) for statement in (forward, backward))
     assert first == pytest.approx(second, rel=1e-9)
 
 
@@ -330,20 +331,20 @@ def test_no_multipliers_whatsoever_prove_more_than_the_true_radius(settings, rul
         if truth == 0:
             continue
         for _ in range(6):
-            claims = {}
+            statements = {}
             for _ in range(random.integers(1, 6)):
-                claim = random_claim(task, random, label)
-                claims[claim.target] = claim
-            claimed = [list(claims.values())]
-            radii, weights = prover.radii(point[None], np.array([label]), claimed)
+                statement = random_statement(task, random, label)
+                statements[statement.target] = statement
+            stated = [list(statements.values())]
+            radii, weights = prover.radii(point[None], np.array([label]), stated)
             assert radii[0] <= truth * (1 + 1e-9)
             # Nor is more confirmed, with whatever weights.
             if truth == math.inf:
                 continue
             farther = np.array([truth * (1 + 1e-9)])
-            for weight in (weights[0], weights[0] + 1.0, np.full(len(claims), -1e-3)):
+            for weight in (weights[0], weights[0] + 1.0, np.full(len(statements), -1e-3)):
                 assert not prover.confirm(
-                    point[None], np.array([label]), claimed, farther, [weight]
+                    point[None], np.array([label]), stated, farther, [weight]
                 )[0]
 
 
@@ -359,9 +360,10 @@ def test_random_multipliers_often_prove_something(rule):
             truth = polar_distance(task, point, label, rule)
             if not 0 < truth < math.inf:
                 continue
-            claims = [[random_claim(task, random, label)] for _ in range(20)]
+            statements = [[random_statement(task, random, label)] for _ in range(20)]
             best = max(
-                prover.radii(point[None], np.array([label]), [claim])[0][0] for claim in claims
+                prover.radii(point[None], np.array([label]), [statement])[0][0]
+                for statement in statements
             )
             proven += best > 0
             shares.append(best / truth)
@@ -370,7 +372,7 @@ def test_random_multipliers_often_prove_something(rule):
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_without_claims_mahalanobis_distances_alone_prove_a_radius(rule):
+def test_without_statements_mahalanobis_distances_alone_prove_a_radius(rule):
     positive = 0
     for seed in range(3):
         task = random_task(seed, spread=2.0)
@@ -392,22 +394,22 @@ def test_radii_are_found_at_any_scale(exponent):
     prover, x, y = Prover(task, "log-sum-exp"), np.array([[-1.5 * unit, 0.0]]), np.array([0])
     radii, _ = prover.radii(x, y, [[]])
     assert 0 < radii[0] <= 2 * unit
-    claim = Claim(1, [0], np.ones(1), 0.5 / unit**2)
-    radii, _ = prover.radii(x, y, [[claim]])
+    statement = Statement(1, [0], np.ones(1), 0.5 / unit**2)
+    radii, _ = prover.radii(x, y, [[statement]])
     assert 0.99 * 2 * unit <= radii[0] <= 2 * unit
 
 
 def test_points_decided_otherwise_have_radius_0_and_ties_too():
     task = task_of(plain([0.0, 0.0]), plain([2.0, 0.0]))
     x = np.array([[1.5, 0.0], [1.0, 0.0], [1.0 - 1e-14, 0.0]])
-    claims = [[Claim(1, [0], np.ones(1), 1.0)]] * 3
+    statements = [[Statement(1, [0], np.ones(1), 1.0)]] * 3
     for rule in RULES:
         prover = Prover(task, rule)
-        radii, weights = prover.radii(x, np.zeros(3, dtype=int), claims)
+        radii, weights = prover.radii(x, np.zeros(3, dtype=int), statements)
         assert (radii == 0).all()
         tiny = np.full(3, 1e-9)
-        assert not prover.confirm(x, np.zeros(3, dtype=int), claims, tiny, weights).any()
-        assert prover.confirm(x, np.zeros(3, dtype=int), claims, np.zeros(3), weights).all()
+        assert not prover.confirm(x, np.zeros(3, dtype=int), statements, tiny, weights).any()
+        assert prover.confirm(x, np.zeros(3, dtype=int), statements, np.zeros(3), weights).all()
 
 
 def test_the_weights_of_targets_must_leave_room():
@@ -415,20 +417,20 @@ def test_the_weights_of_targets_must_leave_room():
     density = gaussians([0.5, 0.5], [[2.0, 0.0]] * 2, np.zeros((2, 2, 0)), np.ones((2, 2)))
     task = task_of(plain([0.0, 0.0]), density)
     prover, x, y = Prover(task, "log-sum-exp"), np.zeros((1, 2)), np.zeros(1, dtype=int)
-    claims = [[Claim(k, [0], np.ones(1), 2.0) for k in (1, 2)]]
-    radii, weights = prover.radii(x, y, claims)
+    statements = [[Statement(k, [0], np.ones(1), 2.0) for k in (1, 2)]]
+    radii, weights = prover.radii(x, y, statements)
     assert radii[0] == pytest.approx(1.0, rel=1e-6)
     assert radii[0] <= 1.0
     held = [
-        prover.confirm(x, y, claims, radii, [np.log(np.array(w))])[0]
+        prover.confirm(x, y, statements, radii, [np.log(np.array(w))])[0]
         for w in ([0.5, 0.5], [0.6, 0.6], [0.7, 0.2], [1.0, 0.0 + 1e-300])
     ]
     assert held == [False, False, False, False]
     lower = 0.9 * radii
-    assert prover.confirm(x, y, claims, lower, [np.log([0.45, 0.45])])[0]
-    assert not prover.confirm(x, y, claims, lower, [np.log([0.6, 0.6])])[0]
-    assert not prover.confirm(x, y, claims, lower, [np.log([0.2, 0.2])])[0]
-    assert prover.confirm(x, y, claims, 0.9 * radii, weights)[0]
+    assert prover.confirm(x, y, statements, lower, [np.log([0.45, 0.45])])[0]
+    assert not prover.confirm(x, y, statements, lower, [np.log([0.6, 0.6])])[0]
+    assert not prover.confirm(x, y, statements, lower, [np.log([0.2, 0.2])])[0]
+    assert prover.confirm(x, y, statements, 0.9 * radii, weights)[0]
 
 
 def test_an_own_component_counts_once():
@@ -437,10 +439,10 @@ def test_an_own_component_counts_once():
     prover, x, y = Prover(task, "log-sum-exp"), np.zeros((1, 2)), np.zeros(1, dtype=int)
     for repeats in (2, 50):
         for steepness in (0.2, 0.4, 0.8, 1.6):
-            claim = Claim(1, [0] * repeats, np.full(repeats, 1 / repeats), steepness)
+            statement = Statement(1, [0] * repeats, np.full(repeats, 1 / repeats), steepness)
             try:
-                radii, _weights = prover.radii(x, y, [[claim]])
-                held = prover.confirm(x, y, [[claim]], np.array([1.5]), [np.array([-1e-6])])
+                radii, _weights = prover.radii(x, y, [[statement]])
+                held = prover.confirm(x, y, [[statement]], np.array([1.5]), [np.array([-1e-6])])
             except BayesgapError:
                 continue
             assert radii[0] <= 1.0
@@ -464,12 +466,12 @@ def test_a_target_that_overflows_is_not_forgotten():
 
 
 @pytest.mark.parametrize("first", [1, 2])
-def test_a_claim_of_nan_proves_nothing_even_beside_others(first):
+def test_a_statement_of_nan_proves_nothing_even_beside_others(first):
     """As of multipliers that are all 0; NaN must not be lost in a maximum over classes."""
     others = [plain([2.0, 0.0]), plain([0.0, 20.0])]
     task = task_of(plain([0.0, 0.0]), *(others if first == 1 else others[::-1]))
-    good = Claim(3 - first, [0], np.ones(1), 2.0)
-    bad = Claim(first, [0], np.full(1, math.nan), math.inf)
+    good = Statement(3 - first, [0], np.ones(1), 2.0)
+    bad = Statement(first, [0], np.full(1, math.nan), math.inf)
     x, y = np.array([[0.0, 0.0]]), np.array([0])
     for rule in RULES:
         with np.errstate(all="ignore"):
@@ -477,13 +479,15 @@ def test_a_claim_of_nan_proves_nothing_even_beside_others(first):
         assert radii[0] <= 1.0
 
 
-def test_claims_of_wrong_classes_are_refused():
+def test_statements_of_wrong_classes_are_refused():
     task = task_of(plain([0.0, 0.0]), plain([2.0, 0.0]), plain([0.0, 2.0]))
     prover, x = Prover(task, "log-sum-exp"), np.zeros((1, 2))
     for target, own in ((0, [0]), (1, [1]), (1, [2]), (1, [0, 2])):
-        claim = Claim(target, own, np.full(len(own), 1 / len(own)), 1.0)
-        with pytest.raises(BayesgapError, match="A claim at a point of class 0 holds components"):
-            prover.radii(x, np.array([0]), [[claim]])
+        statement = Statement(target, own, np.full(len(own), 1 / len(own)), 1.0)
+        with pytest.raises(
+            BayesgapError, match="A statement at a point of class 0 holds components"
+        ):
+            prover.radii(x, np.array([0]), [[statement]])
 
 
 @PROPERTY
@@ -506,7 +510,7 @@ def test_a_tie_is_not_decided_otherwise():
     assert certain.tolist() == [False, False, True]
 
 
-def test_numbers_that_are_no_claims_prove_nothing():
+def test_numbers_that_are_no_statements_prove_nothing():
     task = task_of(plain([0.0, 0.0]), plain([2.0, 0.0]))
     x, y = np.zeros((1, 2)), np.zeros(1, dtype=int)
     for rule in RULES:
@@ -519,7 +523,7 @@ def test_numbers_that_are_no_claims_prove_nothing():
             ([math.nan], 1.0),
             ([1e-320], 1.0),
         ):
-            claim = Claim(1, [0], np.array(shares), steepness)
+            statement = Statement(1, [0], np.array(shares), steepness)
             with np.errstate(all="ignore"):
-                held = prover.confirm(x, y, [[claim]], np.array([1.1]), [np.array([-1e-6])])
+                held = prover.confirm(x, y, [[statement]], np.array([1.1]), [np.array([-1e-6])])
             assert not held[0]

@@ -10,10 +10,11 @@ from scipy.optimize import brentq, minimize
 from scipy.stats import multivariate_normal
 
 from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
+from bayesgap.tasks.bayes import Rule
 from bayesgap.tasks.task import Task
 from strategies import SEEDS
 
-RULES = ("log-sum-exp", "max-component")
+RULES: tuple[Rule, ...] = ("log-sum-exp", "max-component")
 NOISES = ("isotropic equal", "isotropic unequal", "diagonal")
 DIGITS = 50
 ANGLES = 180

@@ -37,3 +37,16 @@ def nap(*, log, seed):
     _note(log, str(os.getpid()))
     time.sleep(60)
     return Result()
+
+
+def call(*, n, function, seed):
+    """What a function makes of a number."""
+    return Result(values={"value": function(n)})
+
+
+def double(n):
+    return 2 * n
+
+
+def negate(n):
+    return -n

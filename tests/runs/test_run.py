@@ -11,8 +11,8 @@ import torch
 
 from bayesgap.errors import BayesgapError
 from bayesgap.runs import stage as stage_module
-from bayesgap.runs.run import Resources, run
-from bayesgap.runs.stage import Stage, environment, in_order, seed_of
+from bayesgap.runs.run import Resources, execute, run
+from bayesgap.runs.stage import Stage, in_order, seed_of, versions
 from bayesgap.runs.store import TENSORS, Store
 
 ALONE = Resources(workers=1)
@@ -108,22 +108,35 @@ def test_a_refusal_inside_a_worker_reaches_the_caller(store, monkeypatch):
         run([Stage("refuse", stages.refuse)], store, Resources(workers=2))
 
 
-def test_the_key_follows_settings_inputs_threads_and_environment(log, monkeypatch):
+def test_the_key_follows_settings_inputs_threads_and_versions(log, monkeypatch):
     plain = graph(log)
     keys = {plain.key(1), plain.key(2), graph(log, right=5).key(1)}
     keys.add(dataclasses.replace(plain, name="other").key(1))
-    for name in environment():
-        changed = {**environment(), name: "another"}
+    known = versions()
+    for name in known:
+        changed = {**known, name: "another"}
         with monkeypatch.context() as patch:
-            patch.setattr(stage_module, "environment", lambda changed=changed: changed)
+            patch.setattr(stage_module, "versions", lambda changed=changed: changed)
             keys.add(graph(log).key(1))
-    assert len(keys) == 4 + len(environment())
+    assert len(keys) == 4 + len(known)
     assert plain.key(1) == graph(log).key(1)
+
+
+def test_the_key_follows_the_source_of_the_function_and_of_code_that_it_is_given(log, monkeypatch):
+    plain = graph(log)
+    given = dataclasses.replace(plain, code={"load": stages.draw})
+    foreign = dataclasses.replace(plain, code={"load": dataclasses.replace})
+    other = dataclasses.replace(plain, function=seed_of)
+    library = {stage.key(1) for stage in (plain, given, foreign)}
+    assert len(library) == 1  # of the same module, or of a library
+    assert other.key(1) not in library
+    monkeypatch.setattr(stage_module, "digest_of", lambda modules: "another")
+    assert graph(log).key(1) not in library
 
 
 def test_the_seed_follows_settings_but_not_the_code_or_the_threads(log, monkeypatch):
     seed = graph(log).seed
-    monkeypatch.setattr(stage_module, "environment", lambda: {"source": "another"})
+    monkeypatch.setattr(stage_module, "digest_of", lambda modules: "another")
     assert graph(log).seed == seed
     assert graph(log, right=5).seed != seed
     assert 0 <= seed < 2**63
@@ -137,7 +150,9 @@ def test_a_stage_runs_with_its_threads_and_leaves_the_process_as_it_was(log, sto
     before = torch.get_num_threads()
     run([graph(log)], store, Resources(workers=1, threads=before + 1))
     assert torch.get_num_threads() == before
-    assert Store(store.url).verify("add", graph(log).key(before + 1))["threads"] == before + 1
+    manifest = Store(store.url).verify("add", graph(log).key(before + 1))
+    assert manifest is not None
+    assert manifest["threads"] == before + 1
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="asks /proc whether a process lives")
@@ -177,3 +192,20 @@ def test_places_reach_the_function_but_are_no_part_of_what_a_stage_is(tmp_path, 
     assert first.identity == second.identity
     assert Path(here).exists()
     assert not Path(there).exists()
+
+
+def test_code_reaches_the_function_but_is_no_part_of_what_a_stage_is(store):
+    plain, loud = (
+        Stage("call", stages.call, {"n": 3}, code={"function": function})
+        for function in (stages.double, stages.negate)
+    )
+    assert run([plain], store, ALONE)[plain].values == {"value": 6}
+    assert plain.identity == loud.identity
+    assert plain.seed == loud.seed
+
+
+def test_a_result_of_other_source_than_the_runs_is_refused(log, store):
+    stage = graph(log).inputs["left"]
+    with pytest.raises(BayesgapError, match="not the one that this run began with"):
+        execute(stage, "another key", store.url, 1, True, [])
+    assert store.verify("draw", stage.key(1)) is None

@@ -83,7 +83,9 @@ def test_an_object_store_works_as_a_folder_does():
     try:
         store.write("attack", "k", RESULT, {"seconds": 2.0})
         assert store.read("attack", "k").values == RESULT.values
-        assert store.verify("attack", "k")["seconds"] == 2.0
+        manifest = store.verify("attack", "k")
+        assert manifest is not None
+        assert manifest["seconds"] == 2.0
         store.fs.pipe_file(f"{store.folder('attack', 'k')}/{VALUES}", b"{}")
         with pytest.raises(Damaged, match="checksum"):
             store.verify("attack", "k")

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import numpy as np
@@ -7,9 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from bayesgap.attacks.boundary import BoundaryWalk
+from bayesgap.attacks.ld_grad import LDGrad, TightLDGrad, differences
+from bayesgap.classifiers.module import decisions, placed
 from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
 from bayesgap.errors import BayesgapError
-from bayesgap.tasks.bayes import BayesClassifier
+from bayesgap.tasks.bayes import (
+    BayesClassifier,
+    DensityClassifier,
+    OptimalClassifier,
+    optimal_classifier,
+)
 from bayesgap.tasks.task import Task
 from strategies import (
     COSTLY_PROPERTY,
@@ -24,6 +33,7 @@ from strategies import (
     uniform,
     without_shape_checks,
 )
+from toys import Laplace, StudentT
 
 
 def images_for(task, seed):
@@ -67,6 +77,7 @@ def test_the_joints_are_those_of_the_dense_gaussians(settings, seed, rule):
     task = random_task(**settings)
     x = images_for(task, seed)
     classifier = task.bayes_classifier(temperature=1.0, rule=rule)
+    assert isinstance(classifier, BayesClassifier)
     parts = scipy_parts(task, x)
     collect = np.logaddexp.reduce if rule == "log-sum-exp" else np.max
     expected = np.stack([collect(part, axis=1) for part in parts], axis=1)
@@ -203,7 +214,7 @@ def test_a_temperature_must_be_finite():
 
 def test_another_rule_is_refused():
     with without_shape_checks(), pytest.raises(BayesgapError, match="got 'mean'"):
-        random_task(9).bayes_classifier(temperature=1.0, rule="mean")
+        random_task(9).bayes_classifier(temperature=1.0, rule="mean")  # type: ignore[arg-type]
 
 
 # No classifier is better.
@@ -279,6 +290,7 @@ def test_the_likeliest_components_are_found(settings, seed, targets):
     x = images_for(task, seed)
     y = torch.arange(len(x)) % task.classes
     classifier = task.bayes_classifier(temperature=1.0)
+    assert isinstance(classifier, BayesClassifier)
     source, target = classifier.likeliest_components(x, y, targets)
     joints = classifier.component_log_joints(x)
     others = [int((classifier.component_class != label).sum()) for label in range(task.classes)]
@@ -296,7 +308,9 @@ def test_the_likeliest_components_are_found(settings, seed, targets):
 def test_one_target_is_the_default():
     task = random_task(10)
     x, y = task.sample(6, seed=0)
-    source, target = task.bayes_classifier(temperature=1.0).likeliest_components(x, y)
+    classifier = task.bayes_classifier(temperature=1.0)
+    assert isinstance(classifier, BayesClassifier)
+    source, target = classifier.likeliest_components(x, y)
     assert source.shape == (6,)
     assert target.shape == (6, 1)
 
@@ -310,3 +324,241 @@ def test_classes_may_differ_in_components_and_factors():
     torch.testing.assert_close(
         classifier.log_joint(x), torch.stack(expected, dim=1), rtol=1e-12, atol=1e-12
     )
+
+
+# Of any densities.
+
+PRIORS = [0.5, 0.3, 0.2]
+MEANS = [[0.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.5, 0.0], [0.0, 2.0, 0.0, -1.0]]
+SCALES = [0.3, 0.5, 1.0]
+
+
+def laplace_task(priors=PRIORS, name="toy"):
+    densities = [Laplace(mean, scale) for mean, scale in zip(MEANS, SCALES, strict=True)]
+    return Task(densities, image_shape=(1, 2, 2), priors=priors, name=name)
+
+
+def scipy_laplace_joint(x, priors=PRIORS):
+    return np.stack(
+        [
+            math.log(prior) + stats.laplace(mean, scale).logpdf(x.flatten(1)).sum(axis=1)
+            for prior, mean, scale in zip(priors, MEANS, SCALES, strict=True)
+        ],
+        axis=1,
+    )
+
+
+@pytest.mark.parametrize("priors", [PRIORS, [0.05, 0.05, 0.9]])
+def test_the_optimum_of_laplace_densities_is_that_of_scipy(priors):
+    task = laplace_task(priors)
+    x, _ = task.sample(500, seed=0)
+    expected = scipy_laplace_joint(x, priors)
+    classifier = task.bayes_classifier(temperature=3.0)
+    assert isinstance(classifier, DensityClassifier)
+    joint = classifier.log_joint(x)
+    np.testing.assert_allclose(joint.numpy(), expected, rtol=1e-12, atol=1e-12)
+    centred = expected - expected.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(classifier(x).numpy(), centred / 3, rtol=1e-12, atol=1e-12)
+    assert (decisions(classifier, x).numpy() == expected.argmax(axis=1)).all()
+    posterior = expected - np.logaddexp.reduce(expected, axis=1)[:, None]
+    np.testing.assert_allclose(task.log_posterior(x).numpy(), posterior, rtol=1e-12, atol=1e-12)
+
+
+def test_its_accuracy_is_the_known_one_for_two_laplace_densities():
+    densities = [Laplace([0.0, 0.0, 0.0, 0.0], 0.3), Laplace([1.0, 0.0, 0.0, 0.0], 0.3)]
+    task = Task(densities, image_shape=(1, 2, 2))
+    x, y = task.sample(20_000, seed=1)
+    right = (task.bayes_classifier()(x).argmax(dim=1) == y).sum().item()
+    expected = stats.laplace(scale=0.3).cdf(0.5)
+    assert stats.binomtest(right, 20_000, expected).pvalue > 1e-6
+
+
+def test_of_other_densities_too_the_median_margin_is_about_ten_by_default():
+    task = laplace_task()
+    x, _ = task.sample(4_000, seed=77)
+    best = task.bayes_classifier()(x).topk(2, dim=1).values
+    assert (best[:, 0] - best[:, 1]).median().item() == pytest.approx(10, rel=0.15)
+
+
+def test_of_mixtures_both_classifiers_are_the_same_but_for_rounding():
+    task = random_task(44, classes=3, priors=PRIORS)
+    x = images_for(task, 0)
+    general = DensityClassifier(task.densities, task.priors, temperature=2.0)
+    special = optimal_classifier(task.densities, task.priors, temperature=2.0)
+    assert isinstance(special, BayesClassifier)
+    assert isinstance(special, OptimalClassifier)
+    assert isinstance(general, OptimalClassifier)
+    torch.testing.assert_close(general(x), special(x), rtol=1e-11, atol=1e-11)
+
+
+def test_one_density_that_is_no_mixture_is_enough_for_the_general_optimum():
+    mixture, other = random_mixture(45), StudentT([0.5] * 4)
+    task = Task([mixture, other], image_shape=(1, 2, 2), priors=[0.4, 0.6])
+    x = images_for(random_task(46), 0)
+    joint = task.bayes_classifier(temperature=1.0).log_joint(x)
+    points = x.flatten(1)
+    equal = Task([mixture, mixture], image_shape=(1, 2, 2))
+    expected = [
+        math.log(0.4 / 0.5) + np.logaddexp.reduce(scipy_parts(equal, x)[0], axis=1),
+        math.log(0.6) + stats.multivariate_t([0.5] * 4, np.eye(4), df=3).logpdf(points),
+    ]
+    np.testing.assert_allclose(joint.numpy(), np.stack(expected, axis=1), rtol=1e-9)
+
+
+@pytest.mark.parametrize("make", [laplace_task, lambda: Task(spheres(4)[0], image_shape=(1, 2, 2))])
+def test_the_logits_of_any_densities_can_be_differentiated(make):
+    task = make()
+    x = task.sample(6, seed=0)[0].requires_grad_()
+    assert torch.autograd.gradcheck(task.bayes_classifier(temperature=2.0), [x])
+
+
+class Given(Laplace):
+    """Computes in the type that it is given."""
+
+    def log_prob(self, x):
+        return -x.square().sum(dim=1) - x.new_tensor(math.pi).sqrt().log() * self.dimension
+
+
+@pytest.mark.parametrize("kind", [Laplace, Given])
+def test_images_of_single_precision_are_scored_in_double_by_any_densities(kind):
+    task = Task([kind([0.0] * 4, 1.0), Laplace([1.0] * 4, 1.0)], image_shape=(1, 2, 2))
+    x = torch.rand(5, 1, 2, 2)
+    classifier = task.bayes_classifier(temperature=1.0)
+    assert classifier(x).dtype == torch.float64
+    assert torch.equal(classifier(x), classifier(x.double()))
+    assert placed(classifier, x).dtype == torch.float64
+
+
+def test_a_class_has_no_components_to_choose_the_largest_of():
+    with pytest.raises(BayesgapError) as caught:
+        laplace_task().bayes_classifier(rule="max-component")
+    assert str(caught.value) == (
+        "The rule 'max-component' exists for mixtures of factor analyzers alone, and a Laplace "
+        "has no components: take 'log-sum-exp', the exact rule."
+    )
+
+
+def test_another_rule_is_refused_for_any_densities():
+    with without_shape_checks(), pytest.raises(BayesgapError, match=r"The rules are .*got 'mean'"):
+        laplace_task().bayes_classifier(temperature=1.0, rule="mean")
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
+def test_a_temperature_must_be_positive_and_finite_for_any_densities(temperature):
+    with pytest.raises(BayesgapError, match="must be positive and finite"):
+        laplace_task().bayes_classifier(temperature=temperature)
+
+
+class Scores(Laplace):
+    """Log-densities of a wrong form."""
+
+    def __init__(self, form):
+        super().__init__([0.0] * 4, 1.0)
+        self.form = form
+
+    def log_prob(self, x):
+        return self.form(super().log_prob(x))
+
+
+@pytest.mark.parametrize(
+    ("form", "given"),
+    [
+        (lambda score: score[:, None], r"\(5, 1\)"),
+        (lambda score: score.sum(), r"\(\)"),
+        (lambda score: score.tolist(), "a list"),
+    ],
+)
+def test_log_densities_that_are_not_one_for_each_point_are_refused(form, given):
+    task = Task([Scores(form), Laplace([0.0] * 4, 1.0)], image_shape=(1, 2, 2))
+    expected = rf"a Scores must give .* of shape \(5,\); it gave {given}\."
+    with pytest.raises(BayesgapError, match=expected):
+        task.bayes_classifier(temperature=1.0)(torch.zeros(5, 1, 2, 2))
+
+
+# Densities that are modules.
+
+
+def spheres(d, scale=0.4):
+    """Two spherical densities that differ by a shift, and that shift."""
+    generator = seeded(47)
+    mean, shift = normal(generator, d), normal(generator, d)
+    return [StudentT(mean, scale), StudentT(mean + shift, scale)], shift
+
+
+def test_moving_the_optimum_moves_its_copies_and_not_the_tasks_densities():
+    densities, _ = spheres(4)
+    task = Task(densities, image_shape=(1, 2, 2))
+    classifier = task.bayes_classifier(temperature=1.0)
+    x, _ = task.sample(9, seed=0)
+    before = classifier(x)
+    single = copy.deepcopy(classifier).to(torch.float32)
+    assert {tensor.dtype for tensor in single.state_dict().values()} == {torch.float32}
+    torch.testing.assert_close(single(x), before.float(), rtol=1e-3, atol=1e-4)
+    assert placed(single, x).dtype == torch.float32
+    assert densities[0].mean.dtype == torch.float64
+    assert torch.equal(classifier(x), before)
+    with torch.no_grad():
+        densities[0].mean += 1.0
+    assert torch.equal(classifier(x), before)
+
+
+def test_the_optimum_of_modules_is_nothing_to_train():
+    densities, _ = spheres(4)
+    densities[0].train()
+    task = Task(densities, image_shape=(1, 2, 2))
+    classifier = task.bayes_classifier(temperature=1.0)
+    assert isinstance(classifier, DensityClassifier)
+    assert [p.requires_grad for p in classifier.parameters()] == [False, False]
+    assert not classifier(torch.zeros(2, 1, 2, 2)).requires_grad
+    assert not any(module.training for module in classifier.density_modules)
+    assert densities[0].training
+    assert densities[0].mean.requires_grad
+
+
+# Attacks on optima without components; between spheres the boundary is a plane.
+
+
+@pytest.fixture(params=[2, 5])
+def between_spheres(request):
+    """The optimum, points, their decisions and distances to the plane, and a pool."""
+    densities, shift = spheres(request.param)
+    task = Task(densities, image_shape=(1, 1, request.param))
+    optimum = task.bayes_classifier()
+    x, _ = task.sample(60, seed=0)
+    side = (x.flatten(1) - densities[0].mean.detach() - shift / 2) @ shift
+    assert torch.equal(decisions(optimum, x), (side > 0).long())
+    return optimum, x, (side > 0).long(), side.abs() / shift.norm(), task.sample(200, seed=1)[0]
+
+
+def test_a_walk_finds_the_plane_between_two_spherical_densities(between_spheres):
+    optimum, x, y, distance, pool = between_spheres
+    found = BoundaryWalk(pool)(optimum, x, y)
+    reached = (found.images - x).flatten(1).norm(dim=1)
+    assert found.success.all()
+    assert (reached >= distance * (1 - 1e-9)).all()
+    np.testing.assert_allclose(reached, distance, rtol=1e-4)
+
+
+@pytest.mark.parametrize("attack", [LDGrad(), TightLDGrad()])
+def test_ld_grad_follows_the_margin_of_an_optimum_without_components(attack, between_spheres):
+    optimum, x, y, distance, _ = between_spheres
+    assert len(differences(optimum, x, y, targets=5)) == 1
+    found = attack(optimum, x, y)
+    reached = (found.images - x).flatten(1).norm(dim=1)[found.success]
+    # Far out in the heavy tails the gradient grows on the way, and steps miss.
+    assert found.success.double().mean() > 0.6
+    assert (reached >= distance[found.success] * (1 - 1e-9)).all()
+    assert (reached / distance[found.success]).min() < 1.1
+
+
+def test_a_walk_finds_the_plane_between_laplace_densities_whose_gradient_vanishes():
+    """Beyond both means the log-densities differ by a constant."""
+    task = Task([Laplace([0.0, 1.0], 0.3), Laplace([1.0, 1.0], 0.3)], image_shape=(1, 1, 2))
+    optimum = task.bayes_classifier()
+    x, _ = task.sample(60, seed=0)
+    distance = (x[:, 0, 0, 0] - 0.5).abs()
+    assert (distance > 0.5).any()
+    found = BoundaryWalk(task.sample(200, seed=1)[0])(optimum, x, decisions(optimum, x))
+    reached = (found.images - x).flatten(1).norm(dim=1)
+    assert (reached >= distance * (1 - 1e-9)).all()
+    np.testing.assert_allclose(reached, distance, rtol=1e-6, atol=1e-9)

@@ -53,7 +53,7 @@ def test_the_least_variances_of_symmetric_tasks_are_alike(letter):
 
 @pytest.mark.parametrize(("low", "top"), SIBLINGS.items())
 def test_siblings_have_the_same_means_and_much_larger_variances_somewhere(low, top):
-    for density, sibling in zip(TASKS[low].densities, TASKS[top].densities, strict=True):
+    for density, sibling in zip(TASKS[low].mixtures, TASKS[top].mixtures, strict=True):
         assert torch.equal(density.means[: sibling.components], sibling.means)
     least = np.concatenate([least_deviations(density) for density in TASKS[low].densities])
     assert least.max() / least.min() > 20
@@ -61,7 +61,9 @@ def test_siblings_have_the_same_means_and_much_larger_variances_somewhere(low, t
 
 def test_only_the_mixtures_below_have_outliers_which_are_rare():
     assert [letter for letter, task in TASKS.items() if task.outliers] == ["h"]
-    for density, outlier in zip(TASKS["h"].densities, TASKS["h"].outliers, strict=True):
+    outliers = TASKS["h"].outliers
+    assert outliers is not None
+    for density, outlier in zip(TASKS["h"].mixtures, outliers, strict=True):
         assert density.weights[outlier] == pytest.approx(0.01)
         assert least_deviations(density)[outlier] == plane.OUTLIER_STD
 
@@ -69,10 +71,10 @@ def test_only_the_mixtures_below_have_outliers_which_are_rare():
 @pytest.mark.parametrize(("move", "other_is_likelier"), [(0.35, True), (-0.35, False)])
 def test_where_an_outlier_is_moved_decides_whose_is_likelier_at_the_bars(move, other_is_likelier):
     task = plane.mixtures(move)
-    for label, density in enumerate(task.densities):
+    for label, density in enumerate(task.mixtures):
         own, other = (
             d.component_log_prob(density.means[:2])[:, 2]
-            for d in (density, task.densities[1 - label])
+            for d in (density, task.mixtures[1 - label])
         )
         assert ((other > own) == other_is_likelier).all()
 

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from bayesgap.densities import fitting
 from bayesgap.errors import BayesgapError
 from bayesgap.tasks import symmetry
 from bayesgap.tasks.symmetry import asymmetric, principal_spread, symmetric
-from bayesgap.tasks.task import Spread
+from bayesgap.tasks.task import Spread, Task
 from strategies import (
     PROPERTY,
     SEEDS,
@@ -22,6 +23,7 @@ from strategies import (
     uniform,
     without_shape_checks,
 )
+from toys import Laplace
 
 
 def with_spread(**settings):
@@ -40,7 +42,7 @@ def test_symmetric_replaces_the_noise_and_nothing_else(settings, noise_std):
     variant = symmetric(task, noise_std=noise_std)
     assert variant.image_shape == task.image_shape
     assert torch.equal(variant.priors, task.priors)
-    for new, old in zip(variant.densities, task.densities, strict=True):
+    for new, old in zip(variant.mixtures, task.mixtures, strict=True):
         assert torch.equal(new.noise, torch.full_like(old.noise, noise_std**2))
         assert torch.equal(new.means, old.means)
         assert torch.equal(new.factors, old.factors)
@@ -49,7 +51,7 @@ def test_symmetric_replaces_the_noise_and_nothing_else(settings, noise_std):
 
 def test_symmetric_means_the_papers_noise_and_equal_smallest_variances():
     variant = symmetric(random_task(3, classes=3))
-    for density in variant.densities:
+    for density in variant.mixtures:
         assert torch.equal(density.noise, torch.full_like(density.noise, 0.001**2))
         for k in range(density.components):
             smallest = np.linalg.eigvalsh(density.covariance(k).numpy())[0]
@@ -93,6 +95,17 @@ def test_a_noise_whose_square_is_no_number_is_refused(noise_std):
         symmetric(random_task(5), noise_std=noise_std)
 
 
+@pytest.mark.parametrize("variant", [symmetric, asymmetric])
+def test_densities_without_components_have_no_variants(variant):
+    task = Task([Laplace([0.0] * 4, 1.0)] * 2, image_shape=(1, 2, 2), name="toy")
+    with pytest.raises(BayesgapError) as caught:
+        variant(task)
+    assert str(caught.value) == (
+        "Variants exist for mixtures of factor analyzers alone, and the density of 'class 0' in "
+        "the task toy is a Laplace: give a task the densities that you mean."
+    )
+
+
 # The asymmetric variant.
 
 
@@ -113,7 +126,7 @@ def test_asymmetric_is_symmetric_plus_one_outlier_a_class(
     assert torch.equal(variant.priors, task.priors)
     assert variant.outliers == tuple(d.components for d in task.densities)
     last = task.classes - 1
-    for label, (new, old) in enumerate(zip(variant.densities, plain.densities, strict=True)):
+    for label, (new, old) in enumerate(zip(variant.mixtures, plain.mixtures, strict=True)):
         assert torch.equal(new.means[:-1], old.means)
         assert torch.equal(new.factors[:-1], old.factors)
         assert torch.equal(new.noise[:-1], old.noise)
@@ -131,7 +144,7 @@ def test_the_defaults_are_those_documented():
     task = with_spread(classes=3)
     variant = asymmetric(task)
     step = task.spread.deviation * task.spread.direction
-    for density, place in zip(variant.densities, (1, 0, -1), strict=True):
+    for density, place in zip(variant.mixtures, (1, 0, -1), strict=True):
         assert density.weights[-1].item() == pytest.approx(0.01, rel=1e-14)
         assert (density.noise[-1] == 0.5).all()
         assert (density.noise[:-1] == 0.001**2).all()
@@ -141,7 +154,7 @@ def test_the_defaults_are_those_documented():
 def test_samples_of_an_outlier_are_as_broad_as_it_is():
     task = asymmetric(with_spread(), weight=0.5)
     x, is_outlier = task.sample_given(torch.zeros(4_000, dtype=torch.int64), seed=0)
-    own = (x[is_outlier].flatten(1) - task.densities[0].means[-1]).flatten()
+    own = (x[is_outlier].flatten(1) - task.mixtures[0].means[-1]).flatten()
     # Five standard errors of a variance.
     assert own.square().mean().item() == pytest.approx(0.5, rel=5 * (2 / len(own)) ** 0.5)
 
@@ -279,10 +292,11 @@ def test_as_many_images_as_a_rank_needs_are_enough():
 
 
 def test_images_that_are_no_finite_floats_have_no_spread():
-    for x, held in (
+    given: list[tuple[Any, str]] = [
         (torch.zeros(60, 60, dtype=torch.int64), r"got torch\.int64"),
         (torch.zeros(60, 60).numpy(), "got a ndarray"),
         (torch.full((60, 60), math.nan), "NaN or infinity"),
-    ):
+    ]
+    for x, held in given:
         with without_shape_checks(), pytest.raises(BayesgapError, match=held):
             principal_spread(x)

@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from bayesgap import files
+from bayesgap.densities.base import Density
+from bayesgap.densities.categorical import Categorical
 from bayesgap.densities.fitting import Fit
 from bayesgap.densities.mfa import PARAMETERS, MixtureOfFactorAnalyzers
 from bayesgap.errors import BayesgapError
+from bayesgap.radius.certify import certify
 from bayesgap.tasks.task import Spread, Task
 from strategies import (
     PROPERTY,
@@ -23,6 +26,7 @@ from strategies import (
     task_settings,
     without_shape_checks,
 )
+from toys import Laplace, StudentT
 
 SMALLEST_P = 1e-6  # of a test with a fixed seed
 
@@ -68,7 +72,7 @@ def test_samples_have_the_shape_and_types_of_the_contract():
     x, y = random_task(0).sample(20, seed=0)
     assert (x.shape, x.dtype) == ((20, 1, 2, 2), torch.float64)
     assert (y.shape, y.dtype) == ((20,), torch.int64)
-    single = Task([d.to(torch.float32) for d in random_task(0).densities], image_shape=(1, 2, 2))
+    single = Task([d.to(torch.float32) for d in random_task(0).mixtures], image_shape=(1, 2, 2))
     assert single.sample(20, seed=0)[0].dtype == torch.float64
 
 
@@ -85,7 +89,7 @@ def test_images_follow_the_density_of_their_label():
     x, y = task.sample(6_000, seed=2)
     for label, density in enumerate(task.densities):
         own = x[y == label].flatten(1)
-        reference, _ = density.sample(6_000, generator=seeded(99))
+        reference = density.sample(6_000, generator=seeded(99))
         for pixel in range(4):
             same = stats.ks_2samp(own[:, pixel], reference[:, pixel])
             assert same.pvalue > SMALLEST_P
@@ -132,9 +136,9 @@ def test_the_same_seed_gives_the_same_images():
     assert torch.equal(first[1], again[1])
     assert not torch.equal(first[0], other[0])
     labels = torch.arange(30) % 2
-    first, again, other = (task.sample_given(labels, seed=s)[0] for s in (6, 6, 7))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
+    mine, same, others = (task.sample_given(labels, seed=s)[0] for s in (6, 6, 7))
+    assert torch.equal(mine, same)
+    assert not torch.equal(mine, others)
 
 
 def test_outliers_are_told():
@@ -321,8 +325,8 @@ def test_images_are_drawn_only_for_the_tasks_labels():
 
 def test_good_images_and_labels_pass():
     task = random_task(21)
-    assert task.check_images(torch.zeros(3, 1, 2, 2)) is None
-    assert task.check_labels(torch.tensor([0, 1, 1]), 3) is None
+    task.check_images(torch.zeros(3, 1, 2, 2))
+    task.check_labels(torch.tensor([0, 1, 1]), 3)
 
 
 # Files.
@@ -373,10 +377,11 @@ def test_single_precision_files_round_the_parameters_alone(tmp_path):
     task = full_task()
     task.save(tmp_path / "a.safetensors", dtype=torch.float32)
     loaded = Task.load(tmp_path / "a.safetensors")
-    assert torch.equal(loaded.densities[0].means, task.densities[0].means.float().double())
+    assert torch.equal(loaded.mixtures[0].means, task.mixtures[0].means.float().double())
+    assert loaded.spread is not None
     assert torch.equal(loaded.spread.mean, task.spread.mean.float().double())
     assert torch.equal(loaded.priors, task.priors)
-    assert loaded.densities[0].means.dtype == torch.float64
+    assert loaded.mixtures[0].means.dtype == torch.float64
 
 
 def test_a_task_whose_classes_share_a_density_can_be_saved(tmp_path):
@@ -525,8 +530,11 @@ def test_a_number_of_images_that_is_none_is_refused(n):
 
 def test_a_fit_is_no_density_but_has_one():
     fit = Fit(random_mixture(31), [0.0], [], [], converged=True)
-    with without_shape_checks(), pytest.raises(BayesgapError, match=r"got a Fit; .* its \.density"):
-        Task([fit, fit], image_shape=(1, 2, 2))
+    with (
+        without_shape_checks(),
+        pytest.raises(BayesgapError, match=r"got a Fit without .* its \.density"),
+    ):
+        Task([fit, fit], image_shape=(1, 2, 2))  # type: ignore[list-item]
 
 
 def test_images_of_integers_are_refused():
@@ -543,3 +551,147 @@ def test_a_task_is_saved_under_a_name_that_it_can_be_loaded_by(tmp_path):
 def test_a_task_is_not_saved_in_integers(tmp_path):
     with pytest.raises(BayesgapError, match=r"got torch\.int32"):
         random_task(34).save(tmp_path / "task.safetensors", dtype=torch.int32)
+
+
+# Any densities.
+
+
+def other_task(**kwargs):
+    """A density of each kind: no module, a module, a mixture."""
+    densities: list[Density] = [
+        Laplace([0.0] * 4, 0.1),
+        StudentT([9.0] * 4, 0.1),
+        random_mixture(35, offset=20.0),
+    ]
+    names = ["flat", "heavy", "mixed"]
+    return Task(densities, image_shape=(1, 2, 2), class_names=names, name="toy", **kwargs)
+
+
+def test_images_of_any_densities_have_the_shape_and_types_of_the_contract():
+    x, y = other_task().sample(60, seed=0)
+    assert (x.shape, x.dtype, x.requires_grad) == ((60, 1, 2, 2), torch.float64, False)
+    assert (y.shape, y.dtype) == ((60,), torch.int64)
+    assert torch.equal((x.flatten(1).median(dim=1).values / 9).round().long(), y)
+    single = Task([StudentT([0.0] * 4).float()] * 2, image_shape=(1, 2, 2))
+    assert single.sample(3, seed=0)[0].dtype == torch.float64
+    for n in (0, 1):
+        assert other_task().sample(n, seed=0)[0].shape == (n, 1, 2, 2)
+
+
+def test_images_of_any_densities_follow_them():
+    task = Task([Laplace([0.0, 1.0], 0.5), StudentT([1.0, -1.0])], image_shape=(1, 1, 2))
+    x, y = task.sample(8_000, seed=3)
+    marginals = [stats.laplace, stats.t(df=3)], [[0.0, 1.0], [1.0, -1.0]], [0.5, 1.0]
+    for label, (law, means, scale) in enumerate(zip(*marginals, strict=True)):
+        for pixel, mean in zip(x[y == label].flatten(1).mT, means, strict=True):
+            assert stats.kstest(((pixel - mean) / scale).numpy(), law.cdf).pvalue > SMALLEST_P
+
+
+def test_the_same_seed_gives_the_same_images_of_any_densities():
+    task, labels = other_task(), torch.tensor([0, 1, 2, 1, 0])
+    first, again, other = (task.sample_given(labels, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(first[0], again[0])
+    assert not torch.equal(first[0], other[0])
+    assert not first[1].any()
+
+
+def test_a_task_says_whether_it_can_be_certified():
+    task = random_task(36)
+    assert task.certifiable
+    assert task.mixtures == task.densities
+    assert not other_task().certifiable
+    assert repr(other_task()) == (
+        "Task('toy', ('flat', 'heavy', 'mixed'), "
+        "densities=(Laplace, StudentT, MixtureOfFactorAnalyzers))"
+    )
+
+
+def test_what_needs_mixtures_says_so_and_names_the_density(tmp_path):
+    task, x, y = other_task(), torch.zeros(1, 1, 2, 2), torch.tensor([0])
+    refused = {
+        "Components are known": lambda: task.mixtures,
+        "Certificates exist": lambda: certify(task, x, y),
+        "Task files exist": lambda: task.save(tmp_path / "a.safetensors"),
+        "Outliers are known": lambda: other_task(outliers=[0, 0, 0]),
+    }
+    for purpose, action in refused.items():
+        with pytest.raises(BayesgapError) as caught:
+            action()
+        assert str(caught.value).startswith(
+            f"{purpose} for mixtures of factor analyzers alone, and the density of 'flat' in the "
+            "task toy is a Laplace: "
+        )
+        assert str(caught.value).endswith(".")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_refusal_to_certify_says_what_works_without():
+    with pytest.raises(BayesgapError, match=r"is a Laplace: bayesgap\.evaluate works without\.$"):
+        certify(other_task(), torch.zeros(1, 1, 2, 2), torch.tensor([0]))
+
+
+class Draws(Laplace):
+    """Samples of a wrong form."""
+
+    def __init__(self, form):
+        super().__init__([0.0] * 4, 1.0)
+        self.form = form
+
+    def sample(self, n, *, generator):
+        return self.form(super().sample(n, generator=generator))
+
+
+@pytest.mark.parametrize(
+    ("form", "given"),
+    [
+        (lambda x: x[:, :1], r"\(5, 1\)"),
+        (lambda x: x.reshape(-1, 1, 2, 2), r"\(5, 1, 2, 2\)"),
+        (lambda x: (x, None), "a tuple"),
+    ],
+)
+def test_samples_that_are_no_points_are_refused(form, given):
+    task = Task([Draws(form)] * 2, image_shape=(1, 2, 2))
+    expected = rf"a Draws must give .* of shape \(5, 4\); it gave {given}\."
+    with pytest.raises(BayesgapError, match=expected):
+        task.sample_given(torch.zeros(5, dtype=torch.int64), seed=0)
+
+
+class Box(Laplace):
+    """Uniform within a distance of 1 along each axis, and nothing beyond."""
+
+    def log_prob(self, x):
+        inside = ((x - self.mean).abs() <= 1).all(dim=1)
+        return torch.where(inside, -self.dimension * math.log(2), -torch.inf)
+
+    def sample(self, n, *, generator):
+        drawn = torch.rand(n, self.dimension, generator=generator, dtype=torch.float64)
+        return self.mean + 2 * drawn - 1
+
+
+def test_densities_that_vanish_have_no_optimum_until_a_broad_one_is_mixed_in():
+    task = Task([Box([0.0] * 4, 1.0), Box([1.0] * 4, 1.0)], image_shape=(1, 2, 2), name="toy")
+    x, _ = task.sample(1_000, seed=0)
+    outside = int((x.flatten(1) > 1).any(dim=1).sum() + (x.flatten(1) < 0).any(dim=1).sum())
+    expected = f"toy are not all finite at {outside} of 1000 images: .* a broad one mixed in"
+    for ask in (task.bayes_classifier, lambda: task.log_posterior(x)):
+        with pytest.raises(BayesgapError, match=expected):
+            ask()
+
+
+def test_tables_have_their_own_optimum():
+    tables = [Categorical(torch.full((2, 2), 0.25))] * 2
+    with pytest.raises(
+        BayesgapError, match=r"cells of a table, .*bayesgap\.densities\.categorical"
+    ):
+        Task(tables, image_shape=(1, 1, 2))
+
+
+def test_what_lacks_a_member_of_a_density_is_refused():
+    with without_shape_checks(), pytest.raises(BayesgapError, match="a Tensor without dimension"):
+        Task([torch.zeros(4)] * 2, image_shape=(1, 2, 2))  # type: ignore[list-item]
+
+
+def test_any_density_must_be_over_as_many_values_as_an_image_has():
+    densities = [Laplace([0.0] * 4, 1.0), Laplace([0.0] * 5, 1.0)]
+    with pytest.raises(BayesgapError, match="density of 'class 1' is over 5 values, images"):
+        Task(densities, image_shape=(1, 2, 2))

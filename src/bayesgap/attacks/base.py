@@ -1,8 +1,8 @@
-"""What an attack is: the smallest L2 perturbation it can find that changes a decision.
+"""What an attack is: the smallest perturbation it can find that changes a decision.
 
 The base class does what all have in common: it checks the input, casts it to the classifier,
-works in chunks, and verifies every image on the classifier itself. A subclass holds its
-algorithm alone, and cannot report a success that is none.
+works in chunks, verifies every image on the classifier itself, and measures it by the norm that
+was asked for. A subclass holds its algorithm alone, and cannot report a success that is none.
 """
 
 from abc import ABC, abstractmethod
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from bayesgap.classifiers.module import decisions, evaluating, logits, outputs, placed
 from bayesgap.errors import BayesgapError
+from bayesgap.norms import L2, Norm
 from bayesgap.progress import progress
 
 CHUNK = 256  # images attacked at a time
@@ -26,12 +27,21 @@ class Adversarials:
     Attributes:
         images: In the classifier's dtype; where the attack failed, the image itself.
         success: Whether the classifier decides the image differently from the label given.
-        l2: ‖adversarial − image‖₂ in pixel units, float64; infinite where the attack failed.
+        sizes: The size of adversarial − image in pixel units, float64; infinite where the attack
+            failed.
+        norm: What the sizes were measured by.
+
+    Example:
+        >>> task = bayesgap.load_task("mnist-0-6/symmetric")
+        >>> found = bayesgap.named_attack("ddn")(task.bayes_classifier(), *task.sample(2, seed=0))
+        >>> found.success.tolist(), found.norm.name
+        ([True, True], 'L2')
     """
 
     images: Float[Tensor, "n C H W"]
     success: Bool[Tensor, " n"]
-    l2: Float[Tensor, " n"]
+    sizes: Float[Tensor, " n"]
+    norm: Norm = L2
 
 
 class Attack(ABC):
@@ -39,6 +49,17 @@ class Attack(ABC):
 
     Attributes:
         name: What results call it; by default the name of the class.
+
+    Example:
+        >>> class Mirror(bayesgap.Attack):
+        ...     "Exchanges left and right, which is hardly the smallest perturbation."
+        ...
+        ...     def run(self, classifier, x, y):
+        ...         return x.flip(3)
+        >>> brighter = torch.nn.Flatten()  # of two pixels
+        >>> found = Mirror()(brighter, torch.tensor([[[[0.0, 1.0]]]]), torch.tensor([1]))
+        >>> found.success.item(), round(found.sizes.item(), 3)
+        (True, 1.414)
     """
 
     name: str
@@ -47,7 +68,9 @@ class Attack(ABC):
         if "name" not in cls.__dict__:
             cls.name = cls.__name__
 
-    def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor) -> Adversarials:
+    def __call__(
+        self, classifier: nn.Module, x: Tensor, y: Tensor, *, norm: Norm = L2
+    ) -> Adversarials:
         """Attack every image.
 
         Args:
@@ -55,6 +78,8 @@ class Attack(ABC):
             x: Images (n, C, H, W).
             y: Labels (n,), integers; an image that is already decided otherwise is a success
                 at distance 0.
+            norm: What perturbations are measured by; the attacks of this package look for those
+                of small L2, whatever it is.
 
         Raises:
             BayesgapError: shapes that do not fit, images with NaN, labels that are no classes, a
@@ -77,12 +102,13 @@ class Attack(ABC):
             for images, labels in zip(x.split(CHUNK), y.split(CHUNK), strict=True):
                 perturbed = self._perturb(classifier, images, labels)
                 classifier.eval()  # whatever the attack left it in
-                found.append(verified(classifier, images, labels, perturbed))
+                found.append(verified(classifier, images, labels, perturbed, norm=norm))
                 advance(len(images))
         return Adversarials(
             torch.cat([part.images for part in found]),
             torch.cat([part.success for part in found]),
-            torch.cat([part.l2 for part in found]),
+            torch.cat([part.sizes for part in found]),
+            norm,
         )
 
     def _perturb(
@@ -140,6 +166,8 @@ def verified(
     x: Float[Tensor, "n C H W"],
     y: Int[Tensor, " n"],
     images: Float[Tensor, "n C H W"],
+    *,
+    norm: Norm = L2,
 ) -> Adversarials:
     """Ask the classifier which of the perturbed images it really decides otherwise.
 
@@ -147,11 +175,11 @@ def verified(
     """
     finite = torch.isfinite(images).flatten(1).all(dim=1)
     images = torch.where(finite[:, None, None, None], images, x)
-    l2 = (images.double() - x.double()).flatten(1).norm(dim=1).cpu()
+    sizes = norm.size(images.double() - x.double()).cpu()
     out = outputs(classifier, images)
-    success = (out.argmax(dim=1) != y.cpu()) & out.isfinite().all(dim=1) & l2.isfinite()
+    success = (out.argmax(dim=1) != y.cpu()) & out.isfinite().all(dim=1) & sizes.isfinite()
     images = torch.where(success.to(x.device)[:, None, None, None], images, x).cpu()
-    return Adversarials(images, success, torch.where(success, l2, torch.inf))
+    return Adversarials(images, success, torch.where(success, sizes, torch.inf), norm)
 
 
 def best_of(found: list[Adversarials]) -> Adversarials:
@@ -159,18 +187,25 @@ def best_of(found: list[Adversarials]) -> Adversarials:
 
     All must come from the same images and classifier.
     """
-    l2 = torch.stack([part.l2 for part in found])
-    nearest = l2.argmin(dim=0)
-    rows = torch.arange(l2.shape[1])
+    sizes = torch.stack([part.sizes for part in found])
+    nearest = sizes.argmin(dim=0)
+    rows = torch.arange(sizes.shape[1])
     return Adversarials(
         torch.stack([part.images for part in found])[nearest, rows],
         torch.stack([part.success for part in found])[nearest, rows],
-        l2[nearest, rows],
+        sizes[nearest, rows],
+        found[0].norm,
     )
 
 
 class BestOf(Attack):
-    """Several attacks, and for each image the nearest success."""
+    """Several attacks, and for each image the nearest success.
+
+    Example:
+        >>> attacks = [bayesgap.named_attack(name) for name in ("ddn", "deepfool")]
+        >>> bayesgap.BestOf(attacks).name
+        'best of ddn, deepfool'
+    """
 
     def __init__(self, attacks: list[Attack]):
         """Hold the attacks to try."""

@@ -37,12 +37,21 @@ Gap = Callable[[Tensor], Tensor]  # of images: positive where the decision is st
 
 
 def norms(x: Float[Tensor, "n *image"]) -> Float[Tensor, " n"]:
-    """‖x_i‖₂ of each image."""
-    return x.flatten(1).norm(dim=1)
+    """‖x_i‖₂ of each image.
+
+    Args:
+        x: The images, or differences of images.
+    """
+    lengths: Float[Tensor, " n"] = x.flatten(1).norm(dim=1)
+    return lengths
 
 
 def by_image(values: Tensor) -> Tensor:
-    """One value an image, shaped (n, 1, 1, 1) so that it multiplies images."""
+    """One value an image, shaped (n, 1, 1, 1) so that it multiplies images.
+
+    Args:
+        values: The values, of shape (n,).
+    """
     return values[:, None, None, None]
 
 
@@ -50,6 +59,10 @@ def value_and_gradient(
     function: Gap, x: Float[Tensor, "n C H W"]
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n C H W"]]:
     """The function's value at each image and its gradient in that image.
+
+    Args:
+        function: A function of images, each value of which depends on its image alone.
+        x: The images.
 
     Raises:
         BayesgapError: it has no gradient.
@@ -64,7 +77,12 @@ def value_and_gradient(
 
 
 def gaps(classifier: nn.Module, y: Int[Tensor, " n"]) -> Gap:
-    """The margin of y as a function of the images: negative where the decision is another."""
+    """The margin of y as a function of the images: negative where the decision is another.
+
+    Args:
+        classifier: The classifier that decides.
+        y: The class whose margin is meant, for each image.
+    """
     # Of a copy, for a forward may change its input in place.
     return lambda images: margin(classifier(images.clone()), y)
 
@@ -76,6 +94,12 @@ def bisect(
 
     z must lie on the far side. Where it does not, z or a point of negative gap in between comes
     back.
+
+    Args:
+        gap: The function of images that is negative on the far side.
+        x: One end of each segment, on the near side.
+        z: The other end of each segment.
+        steps: How often to halve each segment.
     """
     low = torch.zeros_like(norms(x))
     high = torch.ones_like(low)
@@ -98,6 +122,13 @@ def nearest_crossing(
     """Bring each start onto the boundary and walk from there; the nearest end of each image.
 
     An image none of whose starts lies on the far side comes back itself.
+
+    Args:
+        classifier: The classifier whose boundary is meant, with gradients.
+        x: The images.
+        y: The decision on each image.
+        starts: Points to start from, one for each image at a time.
+        steps: The largest number of turns of each walk.
     """
     gap = gaps(classifier, y)
     best, best_norm = x, torch.full_like(norms(x), torch.inf)
@@ -157,6 +188,16 @@ def walk(
     z is turned towards it; where the turned ray reaches another decision at no greater
     distance, it is kept and shortened to its crossing, else the next turn is a quarter of it.
     Rays that no longer turn or shorten are left where they are.
+
+    Args:
+        classifier: The classifier whose boundary is meant, with gradients.
+        x: The images.
+        y: The decision on each image.
+        z: The point to start from for each image.
+        steps: The largest number of turns of each ray.
+
+    Returns:
+        For each image the end of its walk, which rounding may have taken to the near side.
     """
     z = z.clone()
     turns = torch.ones_like(norms(x))
@@ -214,7 +255,7 @@ def _shorten(
 
 
 class BoundaryWalk(Attack):
-    """From every start at hand along the boundary to its nearest point.
+    """Walks from every start at hand along the boundary to the point nearest to the image.
 
     Starts are the successes of other attacks, and the nearest samples that the classifier puts
     into another class; the latter exist for every image.
@@ -233,11 +274,11 @@ class BoundaryWalk(Attack):
         """Hold the starting points.
 
         Args:
-            pool: Images, such as samples of the task; at least one in another class for each
-                decision that is attacked.
-            attacks: Whose successes to start from as well.
-            samples: How many of the nearest of the pool to walk from.
-            steps: Turns of each ray.
+            pool: Images to start from, such as samples of the task; for each decision that is
+                attacked, at least one of another.
+            attacks: Attacks whose successes to start from as well.
+            samples: How many images of the pool, the nearest ones, to walk from.
+            steps: The largest number of turns of each walk.
         """
         self.pool = pool
         self.attacks = tuple(attacks)
@@ -247,7 +288,13 @@ class BoundaryWalk(Attack):
     def run(
         self, classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]
     ) -> Float[Tensor, "n C H W"]:
-        """Walk from each start."""
+        """Walk from each start.
+
+        Args:
+            classifier: The classifier to attack, with gradients.
+            x: The images.
+            y: The decision on each image.
+        """
         return nearest_crossing(classifier, x, y, self._starts(classifier, x, y), self.steps)
 
     def _starts(

@@ -1,8 +1,8 @@
 """LD-Grad: gradient steps sized to close a difference of log-likelihoods (appendix C.2).
 
-For a task's Bayes-optimal classifier the difference is that of two Gaussians: the likeliest
-component of the own class at the image, and the likeliest of the other classes. For any other
-classifier, an RBF SVM above all, it is the margin of the logits.
+For the optimum of mixtures the difference is that of two Gaussians: the likeliest component of
+the own class at the image, and the likeliest of the other classes. For any other classifier, an
+RBF SVM above all, it is the margin of the logits; so it is for the optimum of other densities.
 """
 
 import torch
@@ -35,14 +35,25 @@ class LDGrad(Attack):
     name = "ld-grad"
 
     def __init__(self, steps: int = 3, overshoot: float = OVERSHOOT):
-        """Hold the number of steps ("typically 3") and the share of the difference to cross by."""
+        """Hold the settings.
+
+        Args:
+            steps: The number of steps along the gradient ("typically 3").
+            overshoot: How far beyond 0 to aim, as a share of the initial difference.
+        """
         self.steps = steps
         self.overshoot = overshoot
 
     def run(
         self, classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]
     ) -> Float[Tensor, "n C H W"]:
-        """Follow the gradient of the difference between one source and one target."""
+        """Follow the gradient of the difference between one source and one target.
+
+        Args:
+            classifier: The classifier to attack, with gradients.
+            x: The images.
+            y: The decision on each image.
+        """
         difference = differences(classifier, x, y, targets=1)[0]
         with torch.no_grad():
             beyond = self.overshoot * difference(x).abs()
@@ -66,7 +77,13 @@ class TightLDGrad(Attack):
     name = "ld-grad-tight"
 
     def __init__(self, steps: int = 10, targets: int = 5, walk_steps: int = 20):
-        """Hold the iterations towards each target, how many targets, and the steps of the walk."""
+        """Hold the settings.
+
+        Args:
+            steps: The number of iterations towards each target.
+            targets: How many target components to try, the likeliest ones.
+            walk_steps: The largest number of turns of the walk from each end.
+        """
         self.steps = steps
         self.targets = targets
         self.walk_steps = walk_steps
@@ -74,7 +91,13 @@ class TightLDGrad(Attack):
     def run(
         self, classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]
     ) -> Float[Tensor, "n C H W"]:
-        """Walk from the end that each target leads to."""
+        """Walk from the end that each target leads to.
+
+        Args:
+            classifier: The classifier to attack, with gradients.
+            x: The images.
+            y: The decision on each image.
+        """
         ends = (
             self._towards(difference, x)
             for difference in differences(classifier, x, y, targets=self.targets, whole_class=True)
@@ -100,10 +123,18 @@ def differences(
 ) -> list[Gap]:
     """Functions of the images that are positive at x and change sign where the decision may.
 
-    One for each of the likeliest target components of a Bayes-optimal classifier, against the
+    One for each of the likeliest target components of an optimum that has components, against the
     likeliest component of the own class or against the whole of it; the margin alone for any
     other classifier. The likeliest component alone may be less likely than the target although
     its class wins: there the function is negative at x.
+
+    Args:
+        classifier: The classifier to attack.
+        x: The images.
+        y: The decision on each image.
+        targets: How many target components to take, the likeliest ones.
+        whole_class: Whether a target is set against the whole own class instead of its likeliest
+            component.
     """
     if not isinstance(classifier, BayesClassifier):
         return [lambda z: margin(classifier(z), y)]

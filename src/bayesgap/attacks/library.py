@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from bayesgap.attacks.base import Attack
 from bayesgap.attacks.boundary import value_and_gradient
 from bayesgap.errors import BayesgapError
-from bayesgap.tasks.bayes import BayesClassifier
+from bayesgap.tasks.bayes import OptimalClassifier
 
 BOUNDS_MARGIN = 10.0  # pixel units beyond the smallest and largest value of the images
 
@@ -38,12 +38,12 @@ class Foolbox(Attack):
         """Build the attack.
 
         Args:
-            attack: A class of `foolbox.attacks`, such as "DDNAttack".
-            name: What results call it.
+            attack: The name of a class of `foolbox.attacks`, such as "DDNAttack".
+            name: What results call the attack.
             bayes_logit_scale: What a Bayes-optimal classifier's logits are multiplied by, for this
                 attack alone: its temperature is ours to choose, and attacks differ in the best.
-            bounds_margin: Pixel units that the bounds lie beyond the images' own range.
-            **settings: The class's own.
+            bounds_margin: How far, in pixel units, the bounds lie beyond the images' own range.
+            **settings: What the class itself takes, such as steps=1000.
 
         Raises:
             BayesgapError: foolbox has no such minimisation attack, not with these settings, or
@@ -74,14 +74,19 @@ class Foolbox(Attack):
     def run(
         self, classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]
     ) -> Float[Tensor, "n C H W"]:
-        """Run it without a limit on the perturbation.
+        """Run foolbox's attack without a limit on the perturbation.
+
+        Args:
+            classifier: The classifier to attack, with gradients.
+            x: The images.
+            y: The decision on each image.
 
         Raises:
             BayesgapError: the classifier has no gradient.
         """
         value_and_gradient(lambda image: classifier(image).sum(dim=1), x[:1])
         bounds = (x.min().item() - self.bounds_margin, x.max().item() + self.bounds_margin)
-        scale = self.bayes_logit_scale if isinstance(classifier, BayesClassifier) else 1.0
+        scale = self.bayes_logit_scale if isinstance(classifier, OptimalClassifier) else 1.0
         scaled = _Scaled(classifier, scale).eval()
         model = PyTorchModel(scaled, bounds=bounds, device=x.device)
         # Some of foolbox's attacks draw from the global generator: lend them one, and take it back.
@@ -124,11 +129,16 @@ class _Scaled(nn.Module):
         self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.scale * self.classifier(x)
+        scaled: Tensor = self.scale * self.classifier(x)
+        return scaled
 
 
 def ddn(steps: int = 100) -> Foolbox:
-    """Decoupled direction and norm (Rony et al., 2019), with foolbox's defaults but the steps."""
+    """Decoupled direction and norm (Rony et al., 2019), with foolbox's defaults but the steps.
+
+    Args:
+        steps: The number of gradients.
+    """
     return Foolbox("DDNAttack", name="ddn", steps=steps)
 
 
@@ -174,5 +184,9 @@ def deepfool() -> Foolbox:
 
 
 def fmn(steps: int = 100) -> Foolbox:
-    """Fast minimum-norm (Pintor et al., 2021), with foolbox's defaults."""
+    """Fast minimum-norm (Pintor et al., 2021), with foolbox's defaults.
+
+    Args:
+        steps: The number of gradients.
+    """
     return Foolbox("L2FMNAttack", name="fmn", steps=steps)

@@ -22,6 +22,11 @@ class LinearClosedForm(Attack):
     ) -> Float[Tensor, "n C H W"]:
         """Step onto the nearest of the hyperplanes between y and the other classes.
 
+        Args:
+            classifier: The linear SVM to attack.
+            x: The images, float64.
+            y: The decision on each image.
+
         Raises:
             BayesgapError: the classifier is no linear SVM.
         """
@@ -43,4 +48,5 @@ class LinearClosedForm(Attack):
         distance = (1 + OVERSHOOT) * distance
         distance += ROUNDINGS * torch.finfo(x.dtype).eps * x.flatten(1).norm(dim=1)
         steps = slopes[rows, other] * (distance / lengths[rows, other])[:, None]
-        return x - steps.reshape(x.shape)
+        images: Float[Tensor, "n C H W"] = x - steps.reshape(x.shape)
+        return images

@@ -1,9 +1,6 @@
 """Attacks by name, at the settings that results are reported with; and any others."""
 
 import ast
-import importlib
-import os
-import sys
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl
@@ -18,6 +15,7 @@ from bayesgap.attacks.library import Foolbox, cw_l2, cw_l2_strong, ddn, deepfool
 from bayesgap.attacks.linear import LinearClosedForm
 from bayesgap.attacks.pgd import PGD
 from bayesgap.errors import BayesgapError
+from bayesgap.foreign import named_object
 
 WITHOUT_POOL: dict[str, Callable[[], Attack]] = {
     "ld-grad": LDGrad,
@@ -42,10 +40,17 @@ def named_attack(name: str, *, pool: Float[Tensor, "m C H W"] | None = None) -> 
         name: One of `PRESETS`; or "foolbox:", the class of any of foolbox's L2 minimisation
             attacks, and its settings, as in "foolbox:DDNAttack?steps=1000"; or "module:function",
             the name of a function of yours (see `FunctionAttack`), which is imported.
-        pool: Samples from which "boundary-walk" starts; the others need none.
+        pool: Images from which "boundary-walk" starts, such as samples of the task; the others
+            need none.
 
     Raises:
         BayesgapError: no such name, module or function, or a boundary walk without a pool.
+
+    Example:
+        >>> task = bayesgap.load_task("mnist-0-6/symmetric")
+        >>> attack = bayesgap.named_attack("foolbox:DDNAttack?steps=50")
+        >>> attack(task.bayes_classifier(), *task.sample(2, seed=0)).success.tolist()
+        [True, True]
     """
     if name in WITHOUT_POOL:
         return WITHOUT_POOL[name]()
@@ -74,7 +79,12 @@ AnyAttack = str | Attack | Callable[[nn.Module, Tensor, Tensor], Tensor | Advers
 
 
 def as_attack(attack: AnyAttack, *, pool: Float[Tensor, "m C H W"] | None = None) -> Attack:
-    """What a user gives for an attack: its name, an attack itself, or a function.
+    """The attack that a user gives: by its name, itself, or as a function.
+
+    Args:
+        attack: A name as of `named_attack`, an `Attack`, or a function as of `FunctionAttack`.
+        pool: Images from which "boundary-walk" starts, such as samples of the task; the others
+            need none.
 
     Raises:
         BayesgapError: it is nothing of the kind.
@@ -100,9 +110,10 @@ class FunctionAttack(Attack):
         """Hold the function.
 
         Args:
-            function: Called with images (n, C, H, W) that the classifier decides as the labels
-                (n,); returns as many images. What is no success is found out.
-            name: What results call it.
+            function: The attack, called with the classifier, images (n, C, H, W) and the labels
+                (n,) as which it decides them; returns as many images. What is no success is found
+                out.
+            name: What results call the attack.
         """
         self.function = function
         self.name = name
@@ -110,7 +121,13 @@ class FunctionAttack(Attack):
     def run(
         self, classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]
     ) -> Float[Tensor, "n C H W"]:
-        """Call it."""
+        """Call the function.
+
+        Args:
+            classifier: The classifier to attack.
+            x: The images.
+            y: The decision on each image.
+        """
         found = self.function(classifier, x, y)
         return found.images if isinstance(found, Adversarials) else found
 
@@ -125,15 +142,7 @@ def _value(text: str) -> object:
 
 def _imported(name: str) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
     """The function "module:function", of the working directory's modules too."""
-    module, _, function = name.partition(":")
-    here = os.getcwd()
-    sys.path.insert(0, here)
-    try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, ValueError, AttributeError) as error:
-        raise BayesgapError(f"The attack {name!r} cannot be imported: {error}.") from error
-    finally:
-        sys.path.remove(here)
+    found = named_object(name, "attack")
     if isinstance(found, type):
         raise BayesgapError(
             f"The attack {name!r} is a class: name a function, or an object of the class."

@@ -24,9 +24,9 @@ class PGD(Attack):
         """Hold the settings.
 
         Args:
-            steps: Gradients in each ball.
-            bisections: Balls tried for each image, the doublings not counted.
-            first: The first radius, in pixel units.
+            steps: The number of gradients in each ball.
+            bisections: The number of balls tried for each image, the doublings not counted.
+            first: The radius of the first ball, in pixel units.
         """
         self.steps = steps
         self.bisections = bisections
@@ -35,7 +35,13 @@ class PGD(Attack):
     def run(
         self, classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]
     ) -> Float[Tensor, "n C H W"]:
-        """Double, then bisect; the nearest success of each image."""
+        """Double, then bisect; the nearest success of each image.
+
+        Args:
+            classifier: The classifier to attack, with gradients.
+            x: The images.
+            y: The decision on each image.
+        """
         low, high = torch.zeros_like(norms(x)), torch.full_like(norms(x), torch.inf)
         best, radius = x.clone(), torch.full_like(low, self.first)
         # No image is farther from another decision than a thousand times its own size.

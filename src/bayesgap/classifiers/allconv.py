@@ -22,6 +22,12 @@ class AllConvolutional(nn.Module):
     Scale s has f·2^s and f·2^(s+1) filters, for s in 0 … round(log2(height)) − 3 unless told
     otherwise. Every convolution, the last too, is followed by a leaky ReLU and starts from He's
     initialisation; logits are averaged over space. float32.
+
+    Attributes:
+        image_shape: (C, H, W) of the images that it takes.
+        classes: The number of classes, and so of logits.
+        width: f, the number of filters of the first convolution.
+        scales: The number of scales.
     """
 
     def __init__(
@@ -36,11 +42,11 @@ class AllConvolutional(nn.Module):
         """Build it with random weights.
 
         Args:
-            image_shape: (C, H, W).
-            classes: How many logits.
-            width: f, the filters of the first convolution.
-            generator: The source of the initial weights.
-            scales: How many, which is half of the convolutions before the last one; by default
+            image_shape: (C, H, W) of the images that it takes.
+            classes: The number of classes, and so of logits.
+            width: f, the number of filters of the first convolution.
+            generator: The random generator that draws the initial weights.
+            scales: The number of scales, half of the convolutions before the last one; by default
                 the paper's round(log2(height)) − 2. With 4 they are the 8 convolutions of
                 appendix D.1, of which the last has 16 · f filters.
 
@@ -65,8 +71,13 @@ class AllConvolutional(nn.Module):
         nn.utils.convert_conv2d_weight_memory_format(self.layers, torch.channels_last)
 
     def forward(self, x: Float[Tensor, "n C H W"]) -> Float[Tensor, "n classes"]:
-        """Logits."""
-        return self.layers(x).mean(dim=(2, 3))
+        """Logits.
+
+        Args:
+            x: The images, float32.
+        """
+        logits: Float[Tensor, "n classes"] = self.layers(x).mean(dim=(2, 3))
+        return logits
 
 
 def _checked(scales: int | None, image_shape: tuple[int, ...]) -> int:
@@ -93,7 +104,13 @@ def _convolution(inputs: int, outputs: int, generator: torch.Generator) -> list[
 
 @dataclass(frozen=True)
 class Training:
-    """How a CNN is trained: Adam on the cross-entropy of mini-batches."""
+    """How a CNN is trained: by Adam on mini-batches.
+
+    Attributes:
+        epochs: How often each image is seen.
+        batch: The number of images of a mini-batch.
+        learning_rate: Adam's learning rate.
+    """
 
     epochs: int = 8
     batch: int = 100
@@ -106,7 +123,16 @@ Loss = Callable[[AllConvolutional, Tensor, Tensor], tuple[Tensor, ...]]
 
 
 def cross_entropy(network: AllConvolutional, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-    """−log of the probability of the label, in nats: the plain `Loss`."""
+    """−log of the probability of the label, in nats: the plain `Loss`.
+
+    Args:
+        network: The network that is trained.
+        x: The images of a mini-batch (n, C, H, W).
+        y: The label of each image (n,).
+
+    Returns:
+        The mean over the images, alone.
+    """
     return (nn.functional.cross_entropy(network(x), y),)
 
 
@@ -123,13 +149,13 @@ def train_allconv(
     """Train a CNN on images and labels.
 
     Args:
-        x: Images.
-        y: Labels.
-        width: f, the filters of the first convolution.
-        classes: How many.
-        seed: Of the initial weights and the order of images.
-        training: Epochs, batch size and learning rate.
-        scales: How many scales the network has; by default as many as the paper's.
+        x: The images to train on.
+        y: The label of each image.
+        width: f, the number of filters of the first convolution.
+        classes: The number of classes.
+        seed: Seed of the random generator that draws the initial weights and orders the images.
+        training: Epochs, batch size and learning rate; by default those of `Training`.
+        scales: The number of scales of the network; by default that of the paper's.
 
     Returns:
         The network, and the mean training loss of each epoch in nats.
@@ -163,11 +189,25 @@ def train_on(
     scales: int | None,
     name: str,
 ) -> tuple[AllConvolutional, list[tuple[float, ...]]]:
-    """Train a CNN by any loss; the arguments and errors are those of `train_allconv`.
+    """Train a CNN by any loss.
+
+    Args:
+        loss: What to minimise, and what else to report.
+        x: The images to train on.
+        y: The label of each image.
+        width: f, the number of filters of the first convolution.
+        classes: The number of classes.
+        seed: Seed of the random generator that draws the initial weights and orders the images.
+        training: Epochs, batch size and learning rate.
+        scales: The number of scales of the network; None for that of the paper's.
+        name: What the progress bar calls the network.
 
     Returns:
         The network, and for each epoch the mean over images of all that the loss reports, each
         batch's as it was before its step.
+
+    Raises:
+        BayesgapError: no images, labels that are no classes, no filters, or too many scales.
     """
     check_labels(y, classes)
     generator = torch.Generator().manual_seed(seed)
@@ -190,7 +230,18 @@ def train_on(
 def step(
     network: AllConvolutional, optimiser: torch.optim.Optimizer, loss: Loss, x: Tensor, y: Tensor
 ) -> list[float]:
-    """One step of the optimiser on one mini-batch; what the loss reports, before the step."""
+    """One step of the optimiser on one mini-batch.
+
+    Args:
+        network: The network that is trained.
+        optimiser: The optimiser of the network's parameters.
+        loss: What to minimise, and what else to report.
+        x: The images of the mini-batch (n, C, H, W).
+        y: The label of each image (n,).
+
+    Returns:
+        All that the loss reports, as it was before the step.
+    """
     parts = loss(network, x, y)
     optimiser.zero_grad()
     parts[0].backward()
@@ -202,6 +253,10 @@ def derived_seed(seed: int, index: int) -> int:
     """A seed for one of several streams of random numbers that share no number with each other.
 
     Unlike seed + index, it is not another stream's of a neighbouring seed.
+
+    Args:
+        seed: The seed that all streams come from.
+        index: The number of the stream.
     """
     sequence = np.random.SeedSequence(seed % 2**64, spawn_key=(index,))
     return int(sequence.generate_state(1, np.uint32)[0])

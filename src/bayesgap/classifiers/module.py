@@ -19,7 +19,15 @@ CHUNK = 256  # images at a time
 
 
 def check_labels(y: Int[Tensor, " n"], classes: int) -> None:
-    """Refuse to train with no images, or with labels that are no classes."""
+    """Refuse to train with no images, or with labels that are no classes.
+
+    Args:
+        y: The labels of the images to train on.
+        classes: The number of classes.
+
+    Raises:
+        BayesgapError: there are none, or one of them is no class.
+    """
     if not len(y):
         raise BayesgapError("Training needs images; there are none.")
     wrong = y[(y < 0) | (y >= classes)]
@@ -28,7 +36,12 @@ def check_labels(y: Int[Tensor, " n"], classes: int) -> None:
 
 
 def placed(classifier: nn.Module, x: Float[Tensor, "n *image"]) -> Float[Tensor, "n *image"]:
-    """The images in the classifier's dtype, on its device."""
+    """The images in the classifier's dtype, on its device; in float32 where it has no tensors.
+
+    Args:
+        classifier: The classifier that is to see them.
+        x: The images.
+    """
     for tensor in itertools.chain(classifier.parameters(), classifier.buffers()):
         if torch.is_floating_point(tensor):
             return x.to(tensor)
@@ -37,10 +50,13 @@ def placed(classifier: nn.Module, x: Float[Tensor, "n *image"]) -> Float[Tensor,
 
 @contextmanager
 def evaluating(classifier: nn.Module) -> Iterator[None]:
-    """Puts a classifier into evaluation mode with frozen parameters, and back as it was after.
+    """Put a classifier into evaluation mode with frozen parameters, and back as it was after.
 
     An attack differentiates by images alone: without this it would leave gradients behind on
     parameters that their owner goes on to train.
+
+    Args:
+        classifier: The classifier, changed within the block.
 
     Raises:
         BayesgapError: it is no module.
@@ -64,6 +80,10 @@ def evaluating(classifier: nn.Module) -> Iterator[None]:
 
 def outputs(classifier: nn.Module, x: Float[Tensor, "n *image"]) -> Float[Tensor, "n classes"]:
     """What the classifier says of each image, finite or not, without gradients, on the CPU.
+
+    Args:
+        classifier: The classifier to ask.
+        x: The images, of any float dtype and device.
 
     Raises:
         BayesgapError: the classifier cannot take the images, or its output is not one row of
@@ -98,6 +118,10 @@ def outputs(classifier: nn.Module, x: Float[Tensor, "n *image"]) -> Float[Tensor
 def logits(classifier: nn.Module, x: Float[Tensor, "n *image"]) -> Float[Tensor, "n classes"]:
     """The classifier's logits, without gradients, on the CPU.
 
+    Args:
+        classifier: The classifier to ask.
+        x: The images, of any float dtype and device.
+
     Raises:
         BayesgapError: the classifier's output is not one row of finite logits an image.
     """
@@ -111,11 +135,24 @@ def logits(classifier: nn.Module, x: Float[Tensor, "n *image"]) -> Float[Tensor,
 
 
 def decisions(classifier: nn.Module, x: Float[Tensor, "n *image"]) -> Int[Tensor, " n"]:
-    """The class that each image is put in: the first of the largest logits; on the CPU."""
+    """The class that each image is put in: the first of the largest logits; on the CPU.
+
+    Args:
+        classifier: The classifier to ask.
+        x: The images, of any float dtype and device.
+
+    Raises:
+        BayesgapError: the classifier's output is not one row of finite logits an image.
+    """
     return logits(classifier, x).argmax(dim=1)
 
 
 def margin(logit: Float[Tensor, "n classes"], y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """The logit of y less the largest other one: negative where the decision is not y."""
+    """The logit of y less the largest other one: negative where the decision is not y.
+
+    Args:
+        logit: The logits of each image.
+        y: The class whose margin is meant, for each image.
+    """
     own = torch.nn.functional.one_hot(y, logit.shape[1]).bool()
     return logit[own] - logit.masked_fill(own, -torch.inf).amax(dim=1)

@@ -32,7 +32,12 @@ class Draw(Protocol):
     """Draws images and labels that depend on the seed alone, such as a task's `sample`."""
 
     def __call__(self, n: int, *, seed: int) -> tuple[Float[Tensor, "n C H W"], Int[Tensor, " n"]]:
-        """So many of them."""
+        """Draw them.
+
+        Args:
+            n: How many images to draw.
+            seed: Seed of the random generator that draws.
+        """
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,11 @@ class OnlineTraining:
     """A training between two legs.
 
     Attributes:
-        network: As trained so far, frozen and in evaluation mode.
+        network: The network as trained so far, frozen and in evaluation mode.
         adam: For each parameter `name` of the network, the tensors "step.name", "exp_avg.name"
             and "exp_avg_sq.name": how often Adam moved it, and the moments of its gradient.
         samples: How many images the network has been trained on.
-        learning_rate: Adam's.
+        learning_rate: Adam's learning rate.
     """
 
     network: AllConvolutional
@@ -65,6 +70,10 @@ class OnlineTraining:
         cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
     ) -> "OnlineTraining":
         """What `to_tensors` gave, as a training again.
+
+        Args:
+            tensors: The named tensors that `to_tensors` gave.
+            metadata: The metadata that it gave with them.
 
         Raises:
             BayesgapError: metadata of another kind, or something is missing or does not fit.
@@ -126,12 +135,12 @@ def start_training(
     """A CNN with random weights that has seen no image yet.
 
     Args:
-        image_shape: (C, H, W).
-        width: f, the filters of the first convolution.
-        classes: How many.
-        seed: Of the initial weights.
-        scales: How many scales the network has; by default as many as the paper's.
-        learning_rate: Adam's.
+        image_shape: (C, H, W) of the images that it takes.
+        width: f, the number of filters of the first convolution.
+        classes: The number of classes.
+        seed: Seed of the random generator that draws the initial weights.
+        scales: The number of scales of the network; by default that of the paper's.
+        learning_rate: Adam's learning rate in all legs.
 
     Raises:
         BayesgapError: no filters, or too many scales.
@@ -152,15 +161,15 @@ def continue_training(
     `seed`, legs of any lengths end where one leg of their sum ends. One draw is held at a time.
 
     Args:
-        state: Where the leg before ended, or `start_training`.
-        draw: Where images and labels come from; called as draw(n, seed=…).
-        samples: How many images more; a multiple of `batch`.
-        batch: Images a mini-batch; it must divide `BLOCK`.
-        seed: Of the images: the same in all legs of a training.
+        state: The training to continue, from `start_training` or a leg before.
+        draw: Draws images and labels; called as draw(n, seed=…).
+        samples: How many images more to train on; a multiple of `batch`.
+        batch: The number of images of a mini-batch; it must divide `BLOCK`.
+        seed: The seed that those of the draws are derived from; the same in all legs.
 
     Returns:
-        The state after them, and the mean training loss in nats of each draw's images that were
-        trained on.
+        The training after those images, and for each draw the mean training loss, in nats, of
+        its images that were trained on.
 
     Raises:
         BayesgapError: a batch or a number of images that does not fit, or a draw without the

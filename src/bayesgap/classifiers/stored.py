@@ -14,6 +14,9 @@ from bayesgap.errors import BayesgapError
 def to_tensors(classifier: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """All that defines a classifier of this package, as named tensors and JSON metadata.
 
+    Args:
+        classifier: A CNN or a support vector machine.
+
     Raises:
         BayesgapError: a classifier of another kind.
     """
@@ -31,6 +34,10 @@ def to_tensors(classifier: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]
 
 def from_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> nn.Module:
     """What `to_tensors` gave, as a classifier again, in evaluation mode.
+
+    Args:
+        tensors: The named tensors that `to_tensors` gave.
+        metadata: The metadata that it gave with them.
 
     Raises:
         BayesgapError: metadata of no known kind, or something is missing or does not fit.

@@ -40,7 +40,13 @@ def _targets(y: Int[Tensor, " n"], classes: int) -> list[np.ndarray]:
 
 
 class LinearSVM(nn.Module):
-    """f(x) = w·x + b for each decision function; float64."""
+    """f(x) = w·x + b for each decision function; float64.
+
+    Attributes:
+        weight: w of each of the f functions, of shape (f, d).
+        bias: b of each function, of shape (f,).
+        converged: Whether the solver found the optimum; None where that is not known.
+    """
 
     weight: Tensor
     bias: Tensor
@@ -55,7 +61,7 @@ class LinearSVM(nn.Module):
         """Hold the fitted functions.
 
         Args:
-            weight: w, for one function (two classes) or one a class.
+            weight: w of each of the f functions: of one for two classes, else of one a class.
             bias: b of each function.
             converged: Whether the solver found the optimum before its iterations ran out; None
                 where that is not known, as of a machine that was stored.
@@ -66,7 +72,11 @@ class LinearSVM(nn.Module):
         self.register_buffer("bias", bias.to(torch.float64, copy=True))
 
     def forward(self, x: Float[Tensor, "n C H W"]) -> Float[Tensor, "n classes"]:
-        """Logits."""
+        """Logits.
+
+        Args:
+            x: The images, float64.
+        """
         return _as_logits(nn.functional.linear(x.flatten(1), self.weight, self.bias))
 
 
@@ -78,10 +88,10 @@ def train_linear_svm(
     Where its solver runs out of iterations it warns, and the machine's `converged` is False.
 
     Args:
-        x: Images.
-        y: Labels.
-        classes: How many.
-        seed: Of the order in which the solver visits images.
+        x: The images to train on.
+        y: The label of each image.
+        classes: The number of classes.
+        seed: Seed of the random generator by which the solver orders its visits to images.
 
     Raises:
         BayesgapError: a class without images.
@@ -98,13 +108,25 @@ def train_linear_svm(
 
 
 def squared_distances(x: Float[Tensor, "n d"], z: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
-    """‖x_i − z_j‖² for all pairs, by one matrix product; never below 0."""
+    """‖x_i − z_j‖² for all pairs, by one matrix product; never below 0.
+
+    Args:
+        x: The points x_i, one a row.
+        z: The points z_j, one a row.
+    """
     squares = x.square().sum(1)[:, None] + z.square().sum(1)
     return torch.addmm(squares, x, z.mT, alpha=-2).clamp(min=0)
 
 
 class RBFSVM(nn.Module):
-    """f(x) = Σ_s c_s exp(−gamma ‖x − s‖²) + b over the support vectors s; float64."""
+    """f(x) = Σ_s c_s exp(−gamma ‖x − s‖²) + b over the support vectors s; float64.
+
+    Attributes:
+        support: The support vectors as flattened images, of shape (s, d).
+        coefficients: c of each support vector in each of the f functions, of shape (s, f).
+        bias: b of each function, of shape (f,).
+        gamma: The kernel's gamma, in 1 / squared pixel units.
+    """
 
     support: Tensor
     coefficients: Tensor
@@ -120,10 +142,11 @@ class RBFSVM(nn.Module):
         """Hold the fitted functions.
 
         Args:
-            support: Support vectors, as flattened images.
-            coefficients: c, for one function (two classes) or one a class.
+            support: The support vectors, as flattened images.
+            coefficients: c of each support vector in each of the f functions: in one for two
+                classes, else in one a class.
             bias: b of each function.
-            gamma: In 1 / squared pixel units (appendix B.5: 1 / (2 sigma²)).
+            gamma: The kernel's gamma, in 1 / squared pixel units (appendix B.5: 1 / (2 sigma²)).
         """
         super().__init__()
         self.register_buffer("support", support.to(torch.float64, copy=True))
@@ -132,7 +155,11 @@ class RBFSVM(nn.Module):
         self.gamma = gamma
 
     def forward(self, x: Float[Tensor, "n C H W"]) -> Float[Tensor, "n classes"]:
-        """Logits; the kernel is made for a chunk of images at a time."""
+        """Logits; the kernel is made for a chunk of images at a time.
+
+        Args:
+            x: The images, float64.
+        """
         rows = max(1, CHUNK_BYTES // (8 * len(self.support)))
         functions = [
             torch.exp(-self.gamma * squared_distances(chunk, self.support)) @ self.coefficients
@@ -154,11 +181,11 @@ def train_rbf_svms(
     The solver (libsvm's, through scikit-learn) has no randomness. Memory: two (n, n) matrices.
 
     Args:
-        x: Images.
-        y: Labels.
-        gammas: Kernel parameters, positive.
-        classes: How many.
-        cost: The SVM's C; scikit-learn's default.
+        x: The images to train on.
+        y: The label of each image.
+        gammas: The kernel's gamma of each machine, in 1 / squared pixel units; positive.
+        classes: The number of classes.
+        cost: The machines' C, the price of a violated margin; by default scikit-learn's.
 
     Raises:
         BayesgapError: a class without images, or a gamma that is not positive.

@@ -27,9 +27,9 @@ class Ball:
     """Where the inner ascent looks for the worst image, and how.
 
     Attributes:
-        norm: "L2" or "Linf".
-        radius: In pixel units; of the whole image for L2, of each value for L∞.
-        steps: Of the ascent.
+        norm: The norm that the ball is one of, "L2" or "Linf".
+        radius: The ball's radius in pixel units; of the whole image for L2, of each value for L∞.
+        steps: The number of steps of the ascent.
         step_share: The length of a step over the radius. The authors' code has 2 / steps for
             L2; for L∞ 0.03 with 40 steps on MNIST and about 0.23 with 10 on CIFAR-10.
         box: The lowest and highest value of a pixel, where perturbed images must keep to them.
@@ -63,9 +63,9 @@ class TradesLoss(NamedTuple):
     """The means of an epoch: total = natural + beta · robust.
 
     Attributes:
-        total: What was minimised.
-        natural: Cross-entropy at the images, in nats.
-        robust: KL divergence at the worst images that the ascent found, in nats.
+        total: Mean of what was minimised, in nats.
+        natural: Mean cross-entropy at the images, in nats.
+        robust: Mean KL divergence at the worst images that the ascent found, in nats.
     """
 
     total: float
@@ -74,7 +74,12 @@ class TradesLoss(NamedTuple):
 
 
 def divergence(p: Float[Tensor, "n classes"], q: Float[Tensor, "n classes"]) -> Float[Tensor, " n"]:
-    """KL(softmax p ‖ softmax q) = Σ_c p_c (log p_c − log q_c) of each row of logits, in nats."""
+    """KL(softmax p ‖ softmax q) = Σ_c p_c (log p_c − log q_c) of each row of logits, in nats.
+
+    Args:
+        p: Logits of the distribution that the mean is taken over.
+        q: Logits of the distribution that it is compared with.
+    """
     log_p, log_q = p.log_softmax(dim=1), q.log_softmax(dim=1)
     return (log_p.exp() * (log_p - log_q)).sum(dim=1)
 
@@ -92,13 +97,13 @@ def worst_in_ball(
     [0, 1] without a box.
 
     Args:
-        network: From images to logits.
-        x: Images, in the network's dtype; inside the box, where the ball has one.
-        ball: Where and how.
-        generator: The source of the first perturbation.
+        network: The network, from images to logits.
+        x: The images, in the network's dtype; inside the box, where the ball has one.
+        ball: Where to look around each image, and in which steps.
+        generator: The random generator that draws the first perturbations.
 
     Returns:
-        Images that need no gradient.
+        The worst image found for each image; without a gradient.
     """
     noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=generator.device)
     z = _projected(x + START * noise.to(x.device), x, ball)
@@ -174,9 +179,13 @@ def trades_loss(ball: Ball, beta: float, *, generator: torch.Generator) -> Loss:
     choice of x'.
 
     Args:
-        ball: Where to look for the worst image.
-        beta: The weight of the second part.
-        generator: The source of the ascents' starts; advances with every call of the loss.
+        ball: Where to look for the worst image, and in which steps.
+        beta: The weight of the second part; 0 or more.
+        generator: The random generator that draws the ascents' starts; it advances with every
+            call of the loss.
+
+    Returns:
+        The loss; it reports its sum, the first part and the second without its weight, in nats.
 
     Raises:
         BayesgapError: a beta that is negative or no number.
@@ -212,15 +221,16 @@ def train_trades(
     numbers of its own.
 
     Args:
-        x: Images.
-        y: Labels.
-        width: f, the filters of the first convolution.
-        classes: How many.
-        seed: Of the initial weights, the order of images, and the ascents' starts.
-        training: Epochs, batch size and learning rate.
-        ball: Where the loss looks for the worst image.
+        x: The images to train on.
+        y: The label of each image.
+        width: f, the number of filters of the first convolution.
+        classes: The number of classes.
+        seed: Seed of the random generators that draw the initial weights, order the images and
+            start the ascents.
+        training: Epochs, batch size and learning rate; by default those of `Training`.
+        ball: Where the loss looks for the worst image, and in which steps.
         beta: The weight of robustness; 10 in the paper.
-        scales: How many scales the network has; by default as many as the paper's.
+        scales: The number of scales of the network; by default that of the paper's.
 
     Returns:
         The network, and the mean losses of each epoch.

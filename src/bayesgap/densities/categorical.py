@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from bayesgap.densities.mfa import ROUNDING, check_count
+from bayesgap.densities.base import check_count
+from bayesgap.densities.mfa import ROUNDING
 from bayesgap.errors import BayesgapError
 
 UNDECIDED = -1  # the decision on a cell that no class can produce
@@ -24,6 +25,14 @@ class Categorical(nn.Module):
 
     Levels of a feature are equally spaced, by a step in the feature's own units, so that cells
     have L2 distances. All quantities are float64 unless the module is moved to another dtype.
+
+    It has what a `bayesgap.Density` has, but its points are integers and between
+    cells it says nothing: no `Task` can be made of it, and no attack can follow it.
+
+    Example:
+        >>> density = bayesgap.Categorical(torch.tensor([[0.5, 0.0], [0.25, 0.25]]))
+        >>> density.log_prob(torch.tensor([[0, 0], [1, 1]])).exp().tolist()
+        [0.5, 0.25]
     """
 
     table: Tensor
@@ -78,6 +87,11 @@ class Categorical(nn.Module):
         return self.table.ndim
 
     @property
+    def dimension(self) -> int:
+        """The number of values of a point: one level for each feature."""
+        return self.features
+
+    @property
     def levels(self) -> tuple[int, ...]:
         """How many levels each feature has."""
         return tuple(self.table.shape)
@@ -91,7 +105,7 @@ class Categorical(nn.Module):
         """log p of cells in nats; minus infinity where p is 0.
 
         Args:
-            cells: The level of each feature, counted from 0.
+            cells: The level of each feature, counted from 0; integers (n, features).
 
         Raises:
             BayesgapError: cells that are not in the table.
@@ -106,8 +120,8 @@ class Categorical(nn.Module):
         same cells whatever the device of the density.
 
         Args:
-            n: How many.
-            generator: The only source of randomness; advances.
+            n: The number of cells to draw, 0 or more.
+            generator: The only source of randomness; it advances.
 
         Raises:
             BayesgapError: n is no number of cells.
@@ -154,8 +168,8 @@ def table_decisions(
     the radius depend on the order of the classes.
 
     Args:
-        densities: One a class, all over the same cells.
-        priors: Of the classes; equal by default.
+        densities: The table of each class, all over the same cells.
+        priors: The probability of each class, positive and summing to 1; equal by default.
 
     Returns:
         A class or `UNDECIDED` for each cell, in the shape of the tables.
@@ -182,8 +196,8 @@ def table_radius(
     decided by nobody end no search: who is moved there has not been decided otherwise.
 
     Args:
-        densities: One a class, all over the same cells.
-        priors: Of the classes; equal by default.
+        densities: The table of each class, all over the same cells.
+        priors: The probability of each class, positive and summing to 1; equal by default.
 
     Returns:
         Distances in the features' units, in the shape of the tables: infinite where no cell is
@@ -210,8 +224,8 @@ def distance_to(cells: Tensor, steps: Sequence[float]) -> Float[Tensor, "..."]:
     plus the squared difference of the two.
 
     Args:
-        cells: True where marked.
-        steps: The spacing between levels of each feature.
+        cells: Whether each cell of the table is marked.
+        steps: The spacing between levels of each feature, in the feature's units.
 
     Returns:
         Distances in the features' units; infinite where nothing is marked.

@@ -44,8 +44,13 @@ RESEEDINGS = 10  # after as many iterations with a re-seeding, empty components 
 class Statistics(NamedTuple):
     """Expected sufficient statistics, with ũ = [u; 1] of width w = l + 1.
 
-    Images x are relative to the whitening's centre. `outer` is Σ r E[ũũᵀ], `cross` Σ r E[ũ]xᵀ,
-    `square` Σ r x², each sum over images with responsibilities r.
+    Images x are relative to the whitening's centre; sums are over images, with responsibilities r.
+
+    Attributes:
+        outer: Σ r E[ũũᵀ] of each component.
+        cross: Σ r E[ũ]xᵀ of each component.
+        square: Σ r x² of each component.
+        log_likelihoods: The log-likelihood of each image, in nats.
     """
 
     outer: Float[Tensor, "K w w"]
@@ -77,78 +82,132 @@ def fit_em(
         x: Images (n, …) in [0, 1], flattened to (n, d); or torch.uint8, levels from 0 to 255
             that mean 255ths, which are converted a chunk at a time and may lie in a file that is
             mapped into memory.
-        components: K.
-        latent: l, factors a component.
-        seed: Of the k-means start and of re-seedings.
-        isotropic: One noise variance a component instead of one a pixel.
-        noise_floor: Smallest noise variance; by default that of 8-bit quantisation.
-        max_iterations: Iterations at most; reaching them warns.
-        tolerance: Stop when an iteration improves the log-likelihood by less, relatively.
-        dtype: Of the products with the images. In float32 rounding may end a fit some iterations
-            early, a few nats below where float64 gets.
-        device: Where those products run.
-        chunk: Images at a time; bounds the working memory.
+        components: K, the number of components to fit.
+        latent: l, the number of factors of each component.
+        seed: Seed of the random generators that start k-means and re-seed empty components.
+        isotropic: Whether a component has one noise variance instead of one a pixel.
+        noise_floor: The smallest noise variance; by default that of 8-bit quantisation.
+        max_iterations: The largest number of iterations; reaching it warns.
+        tolerance: The relative improvement of the log-likelihood below which the fit stops.
+        dtype: The dtype of products with the images, torch.float32 or torch.float64. In the
+            former, rounding may end a fit some iterations early, a few nats below the latter's.
+        device: The device on which products with the images run.
+        chunk: How many images are scored at a time; bounds the working memory.
+
+    Returns:
+        The fitted mixture in float64, and how the fit went.
 
     Raises:
         BayesgapError: images or settings that no density can be fitted to.
+
+    Example:
+        >>> x = torch.rand(100, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+        >>> fit = bayesgap.fit_em(x, components=2, latent=1, seed=0)
+        >>> fit.density.components, fit.density.dimension
+        (2, 4)
     """
     check_schedule(max_iterations, chunk, dtype, device)
     x = check_images(x, components, latent, noise_floor)
-    generator = torch.Generator().manual_seed(seed)
     varying = varying_pixels(x, isotropic)
-    constant = x.shape[1] - len(varying)
-    constant_log_prob = -0.5 * constant * math.log(2 * math.pi * noise_floor)
-    parameters = initialise(
+    start = initialise(
         x, components, latent, isotropic=isotropic, noise_floor=noise_floor, seed=seed
     ).at(varying)
     workspace = torch.empty(2, min(chunk, len(x)), len(varying), dtype=dtype, device=device)
-    history: list[float] = []
-    reseeded: list[int] = []
-    dropped: list[int] = []
-    converged = False
-    with progress("fitting by EM", max_iterations) as advance:
-        for iteration in range(max_iterations):
-            statistics, whitening = expectation(x, varying, parameters, workspace)
-            history.append(statistics.log_likelihoods.mean().item() + constant_log_prob)
-            advance(note=f"log-likelihood {history[-1]:.3f}")
-            if len(history) > 1 and iteration - 1 not in {*reseeded, *dropped}:
-                converged = history[-1] - history[-2] <= tolerance * abs(history[-1])
-            if converged:
-                break
-            empty = statistics.outer[:, -1, -1] < EMPTY
-            statistics, whitening = _without(empty, statistics, whitening)
-            parameters = maximisation(
-                statistics, whitening, isotropic=isotropic, noise_floor=noise_floor
-            )
-            if empty.any() and len(reseeded) >= RESEEDINGS:
-                dropped.append(iteration)
-            elif empty.any():
-                reseeded.append(iteration)
-                worst = statistics.log_likelihoods.argsort()[: int(empty.sum())]
-                parameters = _with_new(
-                    parameters,
-                    unit_values(x[worst.to(x.device)][:, varying]),
-                    pixel_variances(x, pixel_means(x))[varying.cpu()],
-                    isotropic,
-                    noise_floor,
-                    generator,
+    climb = _Climb(x, varying, start, workspace, isotropic, noise_floor, seed)
+    climb.run(max_iterations, tolerance)
+    climb.warn(components, max_iterations, tolerance)
+    parameters = _with_constant(climb.parameters, unit_values(x[0]), varying, noise_floor)
+    return Fit(parameters.density(), climb.history, climb.reseeded, climb.dropped, climb.converged)
+
+
+class _Climb:
+    """The iterations of a fit: the parameters as they are now, and what happened on the way.
+
+    Attributes:
+        parameters: The mixture of the pixels that vary, after the last iteration.
+        history: Mean log-likelihood in nats per image, all pixels', at the start of each iteration.
+        reseeded: The iterations after which empty components were started anew.
+        dropped: The iterations after which components that stayed empty were removed.
+        converged: Whether the relative improvement fell below the tolerance.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        varying: Tensor,
+        start: Parameters,
+        workspace: Tensor,
+        isotropic: bool,
+        noise_floor: float,
+        seed: int,
+    ):
+        """Take the images, the start and the settings of a fit."""
+        self.x, self.varying, self.workspace = x, varying, workspace
+        self.parameters = start
+        self.isotropic, self.noise_floor = isotropic, noise_floor
+        self.generator = torch.Generator().manual_seed(seed)
+        constant = x.shape[1] - len(varying)
+        self.constant_log_prob = -0.5 * constant * math.log(2 * math.pi * noise_floor)
+        self.history: list[float] = []
+        self.reseeded: list[int] = []
+        self.dropped: list[int] = []
+        self.converged = False
+
+    def run(self, max_iterations: int, tolerance: float) -> None:
+        """Iterate until the likelihood hardly rises, or `max_iterations` times."""
+        with progress("fitting by EM", max_iterations) as advance:
+            for iteration in range(max_iterations):
+                statistics, whitening = expectation(
+                    self.x, self.varying, self.parameters, self.workspace
                 )
-    if not converged:
-        warnings.warn(
-            f"EM stopped after {max_iterations} iterations before its relative improvement fell "
-            f"below {tolerance:g}: raise max_iterations.",
-            ConvergenceWarning,
-            stacklevel=2,
+                mean = statistics.log_likelihoods.mean().item()
+                self.history.append(mean + self.constant_log_prob)
+                advance(note=f"log-likelihood {self.history[-1]:.3f}")
+                if len(self.history) > 1 and iteration - 1 not in {*self.reseeded, *self.dropped}:
+                    gain = self.history[-1] - self.history[-2]
+                    self.converged = gain <= tolerance * abs(self.history[-1])
+                if self.converged:
+                    break
+                self._improve(iteration, statistics, whitening)
+
+    def _improve(self, iteration: int, statistics: Statistics, whitening: Whitening) -> None:
+        """The M-step, and what becomes of components that are empty."""
+        empty = statistics.outer[:, -1, -1] < EMPTY
+        statistics, whitening = _without(empty, statistics, whitening)
+        self.parameters = maximisation(
+            statistics, whitening, isotropic=self.isotropic, noise_floor=self.noise_floor
         )
-    if len(parameters.weights) < components:
-        warnings.warn(
-            f"{components - len(parameters.weights)} of {components} components stayed empty "
-            "and were dropped: ask for fewer.",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
-    parameters = _with_constant(parameters, unit_values(x[0]), varying, noise_floor)
-    return Fit(parameters.density(), history, reseeded, dropped, converged)
+        if empty.any() and len(self.reseeded) >= RESEEDINGS:
+            self.dropped.append(iteration)
+        elif empty.any():
+            self.reseeded.append(iteration)
+            worst = statistics.log_likelihoods.argsort()[: int(empty.sum())]
+            self.parameters = _with_new(
+                self.parameters,
+                unit_values(self.x[worst.to(self.x.device)][:, self.varying]),
+                pixel_variances(self.x, pixel_means(self.x))[self.varying.cpu()],
+                self.isotropic,
+                self.noise_floor,
+                self.generator,
+            )
+
+    def warn(self, components: int, max_iterations: int, tolerance: float) -> None:
+        """Warn the caller of `fit_em` of iterations that ran out, and of dropped components."""
+        if not self.converged:
+            warnings.warn(
+                f"EM stopped after {max_iterations} iterations before its relative improvement "
+                f"fell below {tolerance:g}: raise max_iterations.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        left = len(self.parameters.weights)
+        if left < components:
+            warnings.warn(
+                f"{components - left} of {components} components stayed empty and were dropped: "
+                "ask for fewer.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
 
 
 def expectation(
@@ -159,9 +218,16 @@ def expectation(
 ) -> tuple[Statistics, Whitening]:
     """The E-step: responsibilities of all components for all images, summed up chunk by chunk.
 
-    Of each image the pixels `varying` are seen; the parameters are theirs. The workspace says
-    how many images a chunk has, and where and in which dtype the products run. It outlives the
-    call because the page faults of a new one would cost as much as a product.
+    Args:
+        x: The images, flattened.
+        varying: Indices of the pixels that are seen.
+        parameters: The mixture of those pixels.
+        workspace: Memory for a chunk of images and their squares. It says how many images a chunk
+            has, and where and in which dtype the products run. It outlives the call because the
+            page faults of a new one would cost as much as a product.
+
+    Returns:
+        The statistics, and the float64 whitening that they are relative to.
     """
     exact = whiten(parameters.means, parameters.factors, parameters.noise)
     whitening = Whitening(*(tensor.to(workspace) for tensor in exact))
@@ -202,7 +268,14 @@ def expectation(
 def maximisation(
     statistics: Statistics, whitening: Whitening, *, isotropic: bool, noise_floor: float
 ) -> Parameters:
-    """The M-step: [A mu] by one joint regression on ũ, then D from what it leaves, in float64."""
+    """The M-step: [A mu] by one joint regression on ũ, then D from what it leaves, in float64.
+
+    Args:
+        statistics: What the E-step summed up.
+        whitening: What the statistics are relative to.
+        isotropic: Whether a component has one noise variance instead of one a pixel.
+        noise_floor: The smallest noise variance.
+    """
     outer, cross, square, _ = statistics
     counts = outer[:, -1, -1]
     regression = torch.linalg.solve(outer, cross)
@@ -230,7 +303,13 @@ def _without(
 def varying_pixels(
     x: Float[Tensor, "n pixels"] | UInt8[Tensor, "n pixels"], isotropic: bool
 ) -> Int[Tensor, " d"]:
-    """The pixels that a fit has to see: with a D of their own, those with two values or more."""
+    """The pixels that a fit has to see: with a D of their own, those with two values or more.
+
+    Args:
+        x: The images, flattened.
+        isotropic: Whether a component has one noise variance instead of one a pixel; then, as
+            where no pixel varies, all have to be seen.
+    """
     varies = x.amax(dim=0) != x.amin(dim=0)
     if isotropic or not varies.any():
         varies[:] = True

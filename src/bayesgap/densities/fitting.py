@@ -37,7 +37,14 @@ CLOSE = 1e-4  # residual, over the largest eigenvalue, of directions to start fr
 
 @dataclass(frozen=True)
 class Parameters:
-    """The parameters of a mixture while it is being fitted; float64."""
+    """The parameters of a mixture while it is being fitted; float64.
+
+    Attributes:
+        weights: pi of each component; they sum to 1.
+        means: mu of each component.
+        factors: A of each component.
+        noise: The diagonal of D of each component.
+    """
 
     weights: Float[Tensor, " K"]
     means: Float[Tensor, "K d"]
@@ -45,7 +52,11 @@ class Parameters:
     noise: Float[Tensor, "K d"]
 
     def at(self, pixels: Int[Tensor, " kept"]) -> "Parameters":
-        """The parameters of some of the pixels."""
+        """The parameters of some of the pixels.
+
+        Args:
+            pixels: Indices of the pixels to keep.
+        """
         pixels = pixels.cpu()
         return Parameters(
             self.weights, self.means[:, pixels], self.factors[:, pixels], self.noise[:, pixels]
@@ -63,13 +74,20 @@ class Fit:
     """A fitted density and how it came about.
 
     Attributes:
-        density: The mixture.
+        density: The fitted mixture.
         log_likelihoods: Mean log-likelihood in nats per image at the start of each iteration
             (for SGD: over the mini-batches of each epoch).
-        reseeded: The iterations after which empty components were started anew.
-        dropped: The iterations after which components that stayed empty were removed. The
-            log-likelihood may fall after either, and nowhere else.
+        reseeded: The iterations after which empty components were started anew; the
+            log-likelihood may fall after them.
+        dropped: The iterations after which components that stayed empty were removed; the
+            log-likelihood may fall after them too, and nowhere else.
         converged: Whether the relative improvement fell below the tolerance.
+
+    Example:
+        >>> x = torch.rand(100, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+        >>> fit = bayesgap.fit_em(x, components=1, latent=1, seed=0)
+        >>> fit.converged, fit.log_likelihoods[-1] > fit.log_likelihoods[0]
+        (True, True)
     """
 
     density: MixtureOfFactorAnalyzers
@@ -80,23 +98,39 @@ class Fit:
 
 
 def is_levels(x: Tensor) -> bool:
-    """Whether images are 8-bit levels, from 0 to 255, and not floats."""
+    """Whether images are 8-bit levels, from 0 to 255, and not floats.
+
+    Args:
+        x: Images of any shape.
+    """
     return x.dtype == torch.uint8
 
 
 def unit_values(x: Tensor) -> Tensor:
-    """Pixel values in [0, 1]: floats as they are, 8-bit levels as float32 in 255ths."""
+    """Pixel values in [0, 1]: floats as they are, 8-bit levels as float32 in 255ths.
+
+    Args:
+        x: Images of any shape.
+    """
     return x.float().div_(255) if is_levels(x) else x
 
 
 def exact_chunks(x: Float[Tensor, "n d"] | UInt8[Tensor, "n d"]) -> Iterator[Tensor]:
-    """The points in float64 on the CPU, some at a time."""
+    """The points in float64 on the CPU, some at a time.
+
+    Args:
+        x: The points; those of torch.uint8 are levels.
+    """
     for chunk in x.split(max(1, min(CHUNK, CHUNK_VALUES // x.shape[1]))):
         yield unit_values(chunk).double().cpu()
 
 
 def pixel_means(x: Float[Tensor, "n d"] | UInt8[Tensor, "n d"]) -> Float[Tensor, " d"]:
-    """Each pixel's mean, in float64."""
+    """Each pixel's mean, in float64.
+
+    Args:
+        x: The images, flattened; those of torch.uint8 are levels.
+    """
     total = torch.zeros(x.shape[1], dtype=torch.float64)
     for chunk in exact_chunks(x):
         total += chunk.sum(dim=0)
@@ -106,7 +140,12 @@ def pixel_means(x: Float[Tensor, "n d"] | UInt8[Tensor, "n d"]) -> Float[Tensor,
 def pixel_variances(
     x: Float[Tensor, "n d"] | UInt8[Tensor, "n d"], means: Float[Tensor, " d"]
 ) -> Float[Tensor, " d"]:
-    """Each pixel's mean square distance from its mean, in float64."""
+    """Each pixel's mean square distance from its mean, in float64.
+
+    Args:
+        x: The images, flattened; those of torch.uint8 are levels.
+        means: The mean of each pixel.
+    """
     total = torch.zeros(x.shape[1], dtype=torch.float64)
     for chunk in exact_chunks(x):
         total += (chunk - means).square_().sum(dim=0)
@@ -117,6 +156,12 @@ def check_images(x: Tensor, components: int, latent: int, noise_floor: float) ->
     """Flatten images (n, …) to points (n, d), refusing what no density can be fitted to.
 
     The points keep the images' dtype; those of torch.uint8 are levels.
+
+    Args:
+        x: The images.
+        components: K, how many components are to be fitted to them.
+        latent: l, how many factors each component is to have.
+        noise_floor: The smallest noise variance.
 
     Raises:
         BayesgapError: values that are not finite, fewer distinct images than components, or
@@ -164,6 +209,12 @@ def check_schedule(
 ) -> None:
     """Refuse a fit without iterations or images at a time, or that cannot be computed as asked.
 
+    Args:
+        max_iterations: The largest number of iterations.
+        chunk: How many images are taken at a time.
+        dtype: The dtype of products with the images.
+        device: The device on which they run.
+
     Raises:
         BayesgapError: a number below 1, a dtype too coarse, or a device that is not there.
     """
@@ -202,6 +253,14 @@ def initialise(
     """Start from k-means on a projection, with a probabilistic PCA inside each cluster.
 
     Everything runs on the CPU; k-means on one thread, where its sums have one order.
+
+    Args:
+        x: The images, flattened; those of torch.uint8 are levels.
+        components: K, the number of clusters and so of components.
+        latent: l, the number of factors of each component.
+        isotropic: Whether a component has one noise variance instead of one a pixel.
+        noise_floor: The smallest noise variance.
+        seed: Seed of the random generators that start k-means and fill factors.
     """
     generator = torch.Generator().manual_seed(seed)
     labels = _cluster(x, components, seed=seed)
@@ -275,14 +334,15 @@ def principal_directions(
     wanted, so that close eigenvalues part. In float64, by chunks of images.
 
     Args:
-        x: Many images of many pixels.
-        mean: Of each pixel.
-        count: How many eigenvectors.
-        tolerance: Stop when each ‖Cv − λv‖ is at most this times the largest λ; in any case when
-            rounding keeps it from falling.
+        x: The images, flattened; those of torch.uint8 are levels.
+        mean: The mean of each pixel.
+        count: How many eigenvectors to find.
+        tolerance: The largest ‖Cv − λv‖, as a share of the largest λ, at which the search stops;
+            in any case it does when rounding keeps them from falling.
 
     Returns:
-        Unit eigenvectors, eigenvalues (descending), and the largest ‖Cv − λv‖ over the largest λ.
+        Unit eigenvectors, one a row; their eigenvalues, descending; and the largest ‖Cv − λv‖ as
+        a share of the largest λ.
     """
     dimension = x.shape[1]
     width = min(dimension, max(SMALLEST_BLOCK, 2 * count))

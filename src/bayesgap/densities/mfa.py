@@ -8,7 +8,6 @@ in chunks of images, so that memory does not grow with their number. And a densi
 """
 
 import math
-from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bayesgap import files
+from bayesgap.densities.base import check_count
 from bayesgap.errors import BayesgapError
 
 PARAMETERS = ("weights", "means", "factors", "noise")  # in files, and of the constructor
@@ -82,12 +82,13 @@ def score(
     few projections of many points is done to long contiguous rows.
 
     Args:
-        centred: The points x less `whitening.centre`.
-        squared: Their element-wise squares.
-        whitening: What `whiten` derived.
+        centred: The points x less `whitening.centre`, (n, d).
+        squared: The element-wise squares of `centred`, (n, d).
+        whitening: What `whiten` derived from the components.
 
     Returns:
-        log N(x; mu_k, Σ_k), and the projections of x, of which the first l are W(x − mu_k).
+        log N(x; mu_k, Σ_k) in nats, (K, n), and the projections of x, (K, l + 1, n), of which
+        the first l are W(x − mu_k).
     """
     components, width = whitening.shifts.shape
     projected = torch.addmm(
@@ -103,6 +104,15 @@ class MixtureOfFactorAnalyzers(nn.Module):
 
     Each of the K components is a Gaussian with l latent factors (equation 11 of the paper). All
     quantities are float64 unless the module is moved to another dtype; inputs follow the module.
+
+    Example:
+        >>> density = bayesgap.MixtureOfFactorAnalyzers(
+        ...     torch.ones(1), torch.zeros(1, 2), torch.zeros(1, 2, 0), noise=torch.ones(1, 2)
+        ... )
+        >>> round(density.log_prob(torch.zeros(1, 2)).item(), 3)
+        -1.838
+        >>> density.sample(5, generator=torch.Generator().manual_seed(0)).shape
+        torch.Size([5, 2])
     """
 
     weights: Tensor
@@ -120,10 +130,12 @@ class MixtureOfFactorAnalyzers(nn.Module):
         """Check the parameters and derive what scoring needs.
 
         Args:
-            weights: pi, positive; they must sum to 1 within 1e-5 and are normalised.
-            means: mu, in pixel units.
-            factors: A, in pixel units; l may be 0.
-            noise: D, the **variances** of the axis-aligned noise, positive.
+            weights: The mixing proportions pi of the K components, positive; they must sum to 1
+                within 1e-5 and are normalised.
+            means: The mean mu of each component, in pixel units.
+            factors: The factors A of each component, one in each column, in pixel units; l may
+                be 0.
+            noise: The **variances** D of each component's axis-aligned noise, positive.
 
         Raises:
             BayesgapError: shapes disagree, or values are not finite, positive or normalised.
@@ -187,6 +199,9 @@ class MixtureOfFactorAnalyzers(nn.Module):
 
         Differentiable in x. Points are taken in chunks, so working memory is bounded.
 
+        Args:
+            x: The points, (n, d), of any floating-point type; they are cast to the density's.
+
         Raises:
             BayesgapError: x has another width than d.
         """
@@ -212,17 +227,32 @@ class MixtureOfFactorAnalyzers(nn.Module):
         """The probability of each component given the point (equation 8); rows sum to 1."""
         return self.component_log_prob(x).softmax(dim=1)
 
-    def sample(
-        self, n: int, *, generator: torch.Generator
-    ) -> tuple[Float[Tensor, "n d"], Int[Tensor, " n"]]:
-        """Draw n points, and tell which component each came from.
+    def sample(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n d"]:
+        """Draw n points.
 
         The random numbers are drawn where the generator lives, so a CPU generator gives the
         same points whatever the device of the density.
 
         Args:
-            n: How many.
-            generator: The only source of randomness; advances.
+            n: The number of points to draw, 0 or more.
+            generator: The only source of randomness; it advances.
+
+        Raises:
+            BayesgapError: n is no number of points.
+        """
+        return self.sample_with_components(n, generator=generator)[0]
+
+    def sample_with_components(
+        self, n: int, *, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "n d"], Int[Tensor, " n"]]:
+        """Draw the points that `sample` draws, and tell which component each came from.
+
+        Args:
+            n: The number of points to draw, 0 or more.
+            generator: The only source of randomness; it advances.
+
+        Returns:
+            The points, (n, d), and for each the index of its component, from 0 to K − 1.
 
         Raises:
             BayesgapError: n is no number of points.
@@ -259,6 +289,9 @@ class MixtureOfFactorAnalyzers(nn.Module):
     def save(self, path: str | Path) -> None:
         """Write the density to a safetensors file.
 
+        Args:
+            path: The file to write; one that exists is replaced.
+
         Raises:
             BayesgapError: the folder is missing or not writable.
         """
@@ -267,6 +300,9 @@ class MixtureOfFactorAnalyzers(nn.Module):
     @classmethod
     def load(cls, path: str | Path) -> "MixtureOfFactorAnalyzers":
         """Read what `save` wrote.
+
+        Args:
+            path: The file to read.
 
         Raises:
             BayesgapError: the file is missing, damaged or holds something else.
@@ -280,12 +316,6 @@ class MixtureOfFactorAnalyzers(nn.Module):
     def extra_repr(self) -> str:
         """K, d and l."""
         return f"components={self.components}, dimension={self.dimension}, latent={self.latent}"
-
-
-def check_count(n: int) -> None:
-    """Refuse a number of samples that is no integer, or negative."""
-    if not isinstance(n, Integral) or n < 0:
-        raise BayesgapError(f"The number of samples must be an integer, 0 or more; got {n!r}.")
 
 
 def _derive_after_loading(density: nn.Module, _: object) -> None:

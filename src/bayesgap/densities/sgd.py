@@ -26,6 +26,8 @@ from bayesgap.densities.fitting import (
 from bayesgap.densities.mfa import score, whiten
 from bayesgap.progress import progress
 
+PATIENCE = 3  # epochs in a row without enough improvement, after which a fit has converged
+
 
 def fit_sgd(
     x: Tensor,
@@ -50,84 +52,153 @@ def fit_sgd(
     Args:
         x: Images (n, …) in [0, 1], flattened to (n, d); or torch.uint8, levels from 0 to 255
             that mean 255ths, which are converted a mini-batch at a time.
-        components: K.
-        latent: l, factors a component.
-        seed: Of the k-means start and the order of images.
-        isotropic: One noise variance a component instead of one a pixel.
-        noise_floor: Smallest noise variance; by default that of 8-bit quantisation.
-        max_iterations: Epochs at most.
-        tolerance: Stop when an epoch improves the mean log-likelihood by less, relatively, than
-            the best one before it, three times in a row.
-        dtype: Of the parameters and products.
-        device: Where they live.
-        chunk: Images a mini-batch.
-        learning_rate: Adam's, relative to the scale of each kind of parameter.
+        components: K, the number of components to fit.
+        latent: l, the number of factors of each component.
+        seed: Seed of the random generators that start k-means and order the images.
+        isotropic: Whether a component has one noise variance instead of one a pixel.
+        noise_floor: The smallest noise variance; by default that of 8-bit quantisation.
+        max_iterations: The largest number of epochs; reaching it warns.
+        tolerance: The relative improvement of an epoch's mean log-likelihood on the best before
+            it, below which, three times in a row, the fit stops.
+        dtype: The dtype of parameters and products, torch.float32 or torch.float64.
+        device: The device on which parameters lie and products run.
+        chunk: How many images a mini-batch has.
+        learning_rate: Adam's learning rate, relative to the scale of each kind of parameter.
+
+    Returns:
+        The fitted mixture in float64, and how the fit went.
 
     Raises:
         BayesgapError: images or settings that no density can be fitted to.
+
+    Example:
+        >>> x = torch.rand(100, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+        >>> fit = bayesgap.fit_sgd(x, components=2, latent=1, seed=0, tolerance=0.1)
+        >>> fit.density.components, fit.density.dimension
+        (2, 4)
     """
     check_schedule(max_iterations, chunk, dtype, device)
     x = check_images(x, components, latent, noise_floor)
-    generator = torch.Generator().manual_seed(seed)
     start = initialise(
         x, components, latent, isotropic=isotropic, noise_floor=noise_floor, seed=seed
     )
-    logits, means, factors, log_noise = (
-        tensor.clone().to(device, dtype).requires_grad_()
-        for tensor in (
-            start.weights.log(),
-            start.means,
-            start.factors,
-            start.noise.log()[:, :1] if isotropic else start.noise.log(),
-        )
-    )
-    scale = _deviation(x)
-    optimiser = torch.optim.Adam(
-        [
-            {"params": [logits, log_noise], "lr": learning_rate},
-            {"params": [means, factors], "lr": learning_rate * scale},
-        ]
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda epoch: 0.5 * (1 + math.cos(math.pi * epoch / max_iterations))
-    )
-
-    def noise() -> Float[Tensor, "K d"]:
-        return log_noise.exp().clamp(min=noise_floor).expand(means.shape)
-
-    history: list[float] = []
-    best, stalled = -math.inf, 0
-    with progress("fitting by SGD", max_iterations) as advance:
-        for _ in range(max_iterations):
-            total = 0.0
-            for rows in torch.randperm(len(x), generator=generator).split(chunk):
-                whitening = whiten(means, factors, noise())
-                centred = unit_values(x[rows.to(x.device)]).to(device, dtype) - whitening.centre
-                log_prob, _ = score(centred, centred.square(), whitening)
-                evidence = (log_prob.mT + logits.log_softmax(dim=0)).logsumexp(dim=1)
-                total += evidence.detach().double().sum().item()
-                optimiser.zero_grad()
-                (-evidence.mean()).backward()
-                optimiser.step()
-            schedule.step()
-            history.append(total / len(x))
-            advance(note=f"log-likelihood {history[-1]:.3f}")
-            stalled = stalled + 1 if history[-1] - best <= tolerance * abs(history[-1]) else 0
-            best = max(best, history[-1])
-            if stalled == 3:
-                break
-    if stalled < 3:
+    trained = _Trained(start, isotropic, noise_floor, dtype, device)
+    optimiser = trained.optimiser(learning_rate, _deviation(x))
+    history, converged = _epochs(trained, optimiser, x, max_iterations, tolerance, chunk, seed)
+    if not converged:
         warnings.warn(
             f"SGD stopped after {max_iterations} epochs before its relative improvement fell "
             f"below {tolerance:g}: raise max_iterations.",
             ConvergenceWarning,
             stacklevel=2,
         )
-    with torch.no_grad():
-        final = Parameters(
-            logits.double().softmax(dim=0), means.double(), factors.double(), noise().double()
+    density = trained.parameters().density()
+    return Fit(density, history, reseeded=[], dropped=[], converged=converged)
+
+
+class _Trained:
+    """What gradients move: a mixture whose weights are a softmax and whose variances have a floor.
+
+    Attributes:
+        logits: One for each component; the weights are their softmax.
+        means: mu of each component.
+        factors: A of each component.
+        log_noise: The logarithm of each noise variance before the floor holds it; of shape
+            (K, 1) where noise is isotropic.
+    """
+
+    def __init__(
+        self,
+        start: Parameters,
+        isotropic: bool,
+        noise_floor: float,
+        dtype: torch.dtype,
+        device: str | torch.device,
+    ):
+        """Take parameters to start from."""
+        self.noise_floor = noise_floor
+        self.logits, self.means, self.factors, self.log_noise = (
+            tensor.clone().to(device, dtype).requires_grad_()
+            for tensor in (
+                start.weights.log(),
+                start.means,
+                start.factors,
+                start.noise.log()[:, :1] if isotropic else start.noise.log(),
+            )
         )
-    return Fit(final.density(), history, reseeded=[], dropped=[], converged=stalled == 3)
+
+    def optimiser(self, learning_rate: float, scale: float) -> torch.optim.Adam:
+        """Adam, with steps of means and factors relative to the scale of the images."""
+        return torch.optim.Adam(
+            [
+                {"params": [self.logits, self.log_noise], "lr": learning_rate},
+                {"params": [self.means, self.factors], "lr": learning_rate * scale},
+            ]
+        )
+
+    def noise(self) -> Float[Tensor, "K d"]:
+        """The noise variances."""
+        return self.log_noise.exp().clamp(min=self.noise_floor).expand(self.means.shape)
+
+    def log_likelihoods(self, images: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        """The log-likelihood of each image, in nats."""
+        whitening = whiten(self.means, self.factors, self.noise())
+        centred = images.to(self.means) - whitening.centre
+        log_prob, _ = score(centred, centred.square(), whitening)
+        return (log_prob.mT + self.logits.log_softmax(dim=0)).logsumexp(dim=1)
+
+    @torch.no_grad()
+    def parameters(self) -> Parameters:
+        """The parameters as they are now, in float64."""
+        return Parameters(
+            self.logits.double().softmax(dim=0),
+            self.means.double(),
+            self.factors.double(),
+            self.noise().double(),
+        )
+
+
+def _epochs(
+    trained: _Trained,
+    optimiser: torch.optim.Adam,
+    x: Tensor,
+    max_iterations: int,
+    tolerance: float,
+    chunk: int,
+    seed: int,
+) -> tuple[list[float], bool]:
+    """Train until no epoch gains enough; each epoch's mean log-likelihood, and whether it ended so.
+
+    An image's log-likelihood is the one before the step of its mini-batch.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda epoch: 0.5 * (1 + math.cos(math.pi * epoch / max_iterations))
+    )
+    history: list[float] = []
+    best, stalled = -math.inf, 0
+    with progress("fitting by SGD", max_iterations) as advance:
+        for _ in range(max_iterations):
+            total = 0.0
+            for rows in torch.randperm(len(x), generator=generator).split(chunk):
+                total += _step(trained, optimiser, unit_values(x[rows.to(x.device)]))
+            schedule.step()
+            history.append(total / len(x))
+            advance(note=f"log-likelihood {history[-1]:.3f}")
+            stalled = stalled + 1 if history[-1] - best <= tolerance * abs(history[-1]) else 0
+            best = max(best, history[-1])
+            if stalled == PATIENCE:
+                break
+    return history, stalled == PATIENCE
+
+
+def _step(trained: _Trained, optimiser: torch.optim.Adam, images: Tensor) -> float:
+    """One step on a mini-batch; the sum of its log-likelihoods before."""
+    evidence = trained.log_likelihoods(images)
+    optimiser.zero_grad()
+    (-evidence.mean()).backward()
+    optimiser.step()
+    return evidence.detach().double().sum().item()
 
 
 def _deviation(x: Float[Tensor, "n d"] | UInt8[Tensor, "n d"]) -> float:

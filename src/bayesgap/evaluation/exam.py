@@ -6,7 +6,7 @@ L2 over that is its grade: 1 is perfect, and less is impossible.
 
 import math
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +16,8 @@ from torch import Tensor
 from bayesgap.attacks.base import Adversarials
 from bayesgap.attacks.named import AnyAttack, as_attack
 from bayesgap.errors import BayesgapError
-from bayesgap.evaluation.statistics import binomial_interval, mean_with_interval
+from bayesgap.estimates import Estimate
+from bayesgap.evaluation.statistics import mean_with_interval, share_with_interval
 from bayesgap.radius.certify import certify
 from bayesgap.tasks.bayes import BayesClassifier
 from bayesgap.tasks.task import Task, check_task
@@ -32,22 +33,29 @@ class Exam:
     """How an attack did on a task's optimum, at points that the optimum decides correctly.
 
     Attributes:
-        attack: Its name.
-        task: The task's.
-        temperature: That the optimum's logits were divided by, over the default one.
-        points: How many.
-        successes: How many it broke.
-        success_rate: The share, with its 95 % interval `success_low` to `success_high`.
-        mean_ratio: L2 over the certified lower bound, averaged over successes, with its 95 %
-            interval `mean_ratio_low` to `mean_ratio_high`; None without successes.
-        median_ratio: The median, and `high_ratio` the 90th of 100 parts.
+        attack: The attack's name.
+        task: The task's name.
+        temperature: What the optimum's logits were divided by, over the default temperature.
+        points: How many points were attacked.
+        successes: How many points were broken.
+        success: The share of points that were broken.
+        mean_ratio: The mean over successes of L2 over the certified lower bound; unknown without
+            successes.
+        median_ratio: The median of these ratios; None without successes.
+        high_ratio: The ratio that 90 % of successes do not exceed; None without successes.
         found: The share of all points broken within 1 % of the lower bound.
-        below: Successes nearer than the lower bound. There can be none.
-        forwards: Images that went through the classifier, for each point; those that check
+        below: How many successes are nearer than the lower bound. There can be none.
+        forwards: How many images went through the classifier for each point; those that check
             success included.
-        backwards: Images that gradients came back for, for each point.
-        seconds: For all points.
-        ratios: Of each point; infinite where it was not broken.
+        backwards: How many images gradients came back for, for each point.
+        seconds: How long the attack took for all points.
+        ratios: L2 over the certified lower bound at each point; infinite where it was not broken.
+
+    Example:
+        >>> task = bayesgap.load_task("mnist-0-6/symmetric")
+        >>> graded = bayesgap.exam("ld-grad", task, per_class=2)
+        >>> graded.points, graded.below
+        (4, 0)
     """
 
     attack: str
@@ -55,12 +63,8 @@ class Exam:
     temperature: float
     points: int
     successes: int
-    success_rate: float
-    success_low: float
-    success_high: float
-    mean_ratio: float | None
-    mean_ratio_low: float | None
-    mean_ratio_high: float | None
+    success: Estimate
+    mean_ratio: Estimate
     median_ratio: float | None
     high_ratio: float | None
     found: float
@@ -71,9 +75,17 @@ class Exam:
     ratios: Float[Tensor, " points"] = field(repr=False)
 
     def record(self) -> dict[str, Any]:
-        """All but the single points, as JSON values."""
-        values = asdict(self)
-        del values["ratios"]
+        """All but the single points under the keys of `exams.csv`, as JSON values."""
+        _, low, high = self.success
+        values: dict[str, Any] = {}
+        for each in fields(self):
+            if each.name == "success":
+                values |= {"success_rate": self.success.value}
+                values |= {"success_low": low, "success_high": high}
+            elif each.name == "mean_ratio":
+                values |= self.mean_ratio.record("mean_ratio")
+            elif each.name != "ratios":
+                values[each.name] = getattr(self, each.name)
         return values
 
 
@@ -91,17 +103,23 @@ def exam(
     Args:
         attack: An `Attack`, the name of one (`bayesgap.named_attack`), or a function of a
             classifier, images and labels that returns images.
-        task: Whose optimum to attack.
-        per_class: Points of each class; by default so few that a DDN takes seconds.
-        seed: Of the points.
+        task: The task whose optimum is attacked.
+        per_class: How many points of each class are drawn; by default so few that a DDN takes
+            seconds.
+        seed: Seed of the random generator that draws the points.
         temperature: What the optimum's logits are divided by, as a multiple of the default
             temperature. The decisions and the radius do not depend on it.
-        points: To attack at; by default those of `certified_points`, which several exams of a
-            task can share.
+        points: The points to attack; by default those of `certified_points`, which several exams
+            of a task can share.
 
     Raises:
         BayesgapError: an attack, a task or a temperature that is none, or no point that the
             optimum decides correctly.
+
+    Example:
+        >>> task = bayesgap.load_task("mnist-0-6/symmetric")
+        >>> bayesgap.exam("ld-grad-tight", task, per_class=2).mean_ratio.value < 1.01
+        True
     """
     if not (temperature > 0 and math.isfinite(temperature)):
         raise BayesgapError(f"A temperature is positive and finite; got {temperature}.")
@@ -155,7 +173,7 @@ class CountingOptimum(BayesClassifier):
 
     def __init__(self, task: Task, temperature: float):
         """Start from 0."""
-        super().__init__(task.densities, task.priors, temperature=temperature)
+        super().__init__(task.mixtures, task.priors, temperature=temperature)
         self.forwards = self.backwards = 0
 
     def component_log_joints(self, x: Float[Tensor, "n C H W"]) -> Float[Tensor, "n components"]:
@@ -180,10 +198,8 @@ def _graded(
     seconds: float,
 ) -> Exam:
     success: Bool[Tensor, " n"] = made.success
-    ratios = torch.where(success, made.l2 / lower, torch.inf)
+    ratios = torch.where(success, made.sizes / lower, torch.inf)
     successes, points = int(success.sum()), len(lower)
-    low, high = binomial_interval(successes, points)
-    mean = mean_with_interval(torch.where(success, ratios, torch.nan)[None])
     quantiles: list[float | None] = [None, None]
     if successes:
         quantiles = ratios[success].quantile(torch.tensor(QUANTILES).double()).tolist()
@@ -193,12 +209,8 @@ def _graded(
         temperature=temperature,
         points=points,
         successes=successes,
-        success_rate=successes / points,
-        success_low=low,
-        success_high=high,
-        mean_ratio=mean[0],
-        mean_ratio_low=mean[1],
-        mean_ratio_high=mean[2],
+        success=share_with_interval([successes], points),
+        mean_ratio=mean_with_interval(torch.where(success, ratios, torch.nan)[None]),
         median_ratio=quantiles[0],
         high_ratio=quantiles[1],
         found=(ratios <= NEAR).double().mean().item(),

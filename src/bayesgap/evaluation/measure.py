@@ -1,13 +1,13 @@
-"""From attacks to numbers: accuracies, success, mean L2 and the pixels that changed.
+"""From attacks to numbers: accuracies, success, mean sizes and the pixels that changed.
 
 An attack is asked to change the *decision* of every point, of the misclassified ones too: the
 paper's adversarial accuracy counts all attacked points, and its clean and adversarial
-accuracies add up to 100 % when every attack succeeds. Mean L2 is over successful attacks on
+accuracies add up to 100 % when every attack succeeds. Mean sizes are over successful attacks on
 points that were decided correctly.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -16,9 +16,11 @@ from torch import Tensor, nn
 
 from bayesgap.attacks.base import Attack
 from bayesgap.classifiers.module import decisions, evaluating
+from bayesgap.estimates import UNKNOWN, Estimate
 from bayesgap.evaluation.statistics import mean_with_interval, ratio_with_interval
+from bayesgap.norms import L2, Norm
 
-NORM = "L2"
+CERTIFIED_NORM = L2  # of the optimum's certificates
 HEADLINE_SUCCESS = 0.99  # a mean over fewer successes would flatter
 PIXEL_UNIT = 1 / 255
 ROUNDING = 1e-9  # units: 5 levels of 8 bits may differ by a little more than 5/255
@@ -32,24 +34,110 @@ class Outcome:
     """One attack on one trained classifier.
 
     Attributes:
-        before: The decision on each point.
-        after: The decision on what the attack made of it.
-        l2: Size of the change; infinite where the decision stayed.
+        before: The classifier's decision on each point.
+        after: The classifier's decision on what the attack made of each point.
+        sizes: The size of each change in pixel units; infinite where the decision stayed.
         images: What the attack made of the points.
+        norm: What the sizes were measured by.
     """
 
     before: Int[Tensor, " points"]
     after: Int[Tensor, " points"]
-    l2: Float[Tensor, " points"]
+    sizes: Float[Tensor, " points"]
     images: Float[Tensor, "points C H W"]
+    norm: Norm = L2
 
 
-def attack_decisions(classifier: nn.Module, attack: Attack, x: Float[Tensor, "n C H W"]) -> Outcome:
+@dataclass(frozen=True)
+class Summary:
+    """The numbers of one attack on one kind of classifier, over its trainings.
+
+    Attributes:
+        norm: What perturbations were measured by.
+        seeds: How many trained classifiers were attacked.
+        points: How many points each of them was attacked at.
+        clean_accuracy: The share of points that were decided correctly before the attack.
+        robust_accuracy: The share of points that were decided correctly and not broken.
+        adversarial_accuracy: The share of all points, misclassified ones included, that are
+            decided correctly after the attack.
+        success_rate: The share of correctly decided points that were broken; None without any.
+        unbroken: How many correctly decided points were not broken.
+        mean: The mean size over successes on correctly decided points, in pixel units: an
+            understatement where the success rate is below 0.99.
+    """
+
+    norm: Norm
+    seeds: int
+    points: int
+    clean_accuracy: float | None
+    robust_accuracy: float | None
+    adversarial_accuracy: float | None
+    success_rate: float | None
+    unbroken: int
+    mean: Estimate
+
+    @property
+    def complete(self) -> bool:
+        """Whether so many points were broken that the mean says something."""
+        return self.success_rate is not None and self.success_rate >= HEADLINE_SUCCESS
+
+    def record(self) -> dict[str, Any]:
+        """The numbers under the keys of `results.json`, such as `mean_l2`."""
+        plain = (each.name for each in fields(self) if each.name not in ("norm", "mean"))
+        values = {name: getattr(self, name) for name in plain}
+        return {"norm": self.norm.name, **values, **self.mean.record(f"mean_{self.norm.key}")}
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How much less robust a classifier is than the optimum provably is.
+
+    Attributes:
+        estimate: 1 − (mean size needed against the classifier) / (mean certified lower bound of
+            the optimum), over the broken points that both decide correctly. The attack bounds the
+            classifier from above, the certificate the optimum from below, so over these points
+            the true gap is at least this. Unknown where there is none.
+        reason: Why there is no gap; None where there is one.
+    """
+
+    estimate: Estimate
+    reason: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        """The numbers and the reason under the keys of `results.json`."""
+        return {**self.estimate.record("gap"), "no_gap": self.reason}
+
+
+@dataclass(frozen=True)
+class PixelChanges:
+    """How much each pixel changed, in units of 1/255.
+
+    Attributes:
+        share_within_5: The share of pixels within 5 units of their original value, over seeds
+            and points.
+        edges: The edges of the histogram's bins, in units; the outermost bins hold all beyond.
+        counts: How many pixels changed by an amount within each bin.
+    """
+
+    share_within_5: Estimate
+    edges: list[float] = field(repr=False)
+    counts: list[int] = field(repr=False)
+
+    def record(self) -> dict[str, Any]:
+        """The share and the histogram under the keys of `results.json`."""
+        histogram = {"edges": self.edges, "counts": self.counts}
+        return {**self.share_within_5.record("share_within_5"), "pixel_histogram": histogram}
+
+
+def attack_decisions(
+    classifier: nn.Module, attack: Attack, x: Float[Tensor, "n C H W"], *, norm: Norm = L2
+) -> Outcome:
     """Attack the decision on every point, whether it is correct or not."""
     with evaluating(classifier):
         before = decisions(classifier, x)
-        found = attack(classifier, x, before)
-        return Outcome(before, decisions(classifier, found.images), found.l2, found.images)
+        found = attack(classifier, x, before, norm=norm)
+        after = decisions(classifier, found.images)
+        return Outcome(before, after, found.sizes, found.images, norm)
 
 
 def best_outcome(outcomes: Sequence[Outcome]) -> Outcome:
@@ -58,15 +146,15 @@ def best_outcome(outcomes: Sequence[Outcome]) -> Outcome:
     An attack may have seen only the first points; the first of the outcomes must have seen all.
     """
     first = outcomes[0]
-    after, l2, images = first.after.clone(), first.l2.clone(), first.images.clone()
+    after, sizes, images = first.after.clone(), first.sizes.clone(), first.images.clone()
     for other in outcomes[1:]:
-        nearer = (other.l2 < l2[: len(other.l2)]).nonzero().flatten()
-        after[nearer], l2[nearer], images[nearer] = (
+        nearer = (other.sizes < sizes[: len(other.sizes)]).nonzero().flatten()
+        after[nearer], sizes[nearer], images[nearer] = (
             other.after[nearer],
-            other.l2[nearer],
+            other.sizes[nearer],
             other.images[nearer],
         )
-    return Outcome(first.before, after, l2, images)
+    return Outcome(first.before, after, sizes, images, first.norm)
 
 
 def summarise(
@@ -74,85 +162,77 @@ def summarise(
     y: Int[Tensor, " points"],
     *,
     among: Bool[Tensor, " points"] | None = None,
-) -> dict[str, Any]:
-    """The numbers of one attack on one kind of classifier, over its training seeds.
+) -> Summary:
+    """The numbers of one attack on one kind of classifier, over its trainings.
 
     Args:
-        outcomes: One for each training seed, all on the same points.
-        y: The labels.
-        among: Which points to count; all by default.
-
-    Returns:
-        Accuracies and rates in [0, 1], mean L2 in pixel units with its 95 % interval (None
-        where nothing succeeded), and how many points were decided correctly but not broken.
+        outcomes: The attack on each trained classifier, all at the same points.
+        y: The label of each point.
+        among: Whether to count each point; all are counted by default.
     """
     chosen = torch.ones_like(y, dtype=torch.bool) if among is None else among
     y = y[chosen]
     before = torch.stack([outcome.before[chosen] for outcome in outcomes])
     after = torch.stack([outcome.after[chosen] for outcome in outcomes])
-    l2 = torch.stack([outcome.l2[chosen] for outcome in outcomes])
-    correct, broken = before == y, l2.isfinite()
-    mean, low, high = mean_with_interval(torch.where(correct & broken, l2, torch.nan))
-    return {
-        "norm": NORM,
-        "seeds": len(outcomes),
-        "points": len(y),
-        "clean_accuracy": _share(correct),
-        "robust_accuracy": _share(correct & ~broken),
-        "adversarial_accuracy": _share(after == y),
-        "success_rate": _share(broken[correct]),
-        "unbroken": int((correct & ~broken).sum()),
-        "mean_l2": mean,
+    sizes = torch.stack([outcome.sizes[chosen] for outcome in outcomes])
+    correct, broken = before == y, sizes.isfinite()
+    return Summary(
+        norm=outcomes[0].norm,
+        seeds=len(outcomes),
+        points=len(y),
+        clean_accuracy=_share(correct),
+        robust_accuracy=_share(correct & ~broken),
+        adversarial_accuracy=_share(after == y),
+        success_rate=_share(broken[correct]),
+        unbroken=int((correct & ~broken).sum()),
         # Student's interval over few trainings may reach below what a norm can be.
-        "mean_l2_low": low if low is None else max(0.0, low),
-        "mean_l2_high": high,
-    }
+        mean=mean_with_interval(torch.where(correct & broken, sizes, torch.nan)).at_least(0.0),
+    )
 
 
-def l2_table(
+def size_table(
     outcomes: Sequence[Outcome], y: Int[Tensor, " points"]
 ) -> Float[Tensor, "seeds points"]:
-    """L2 of successful attacks on correctly decided points, NaN elsewhere."""
+    """Sizes of successful attacks on correctly decided points, NaN elsewhere."""
     rows = [
-        torch.where((outcome.before == y) & outcome.l2.isfinite(), outcome.l2, torch.nan)
+        torch.where((outcome.before == y) & outcome.sizes.isfinite(), outcome.sizes, torch.nan)
         for outcome in outcomes
     ]
     return torch.stack(rows)
 
 
 def gap_to_optimum(
-    l2: Float[Tensor, "seeds points"],
+    sizes: Float[Tensor, "seeds points"],
     lower: Float[Tensor, " points"] | None,
     success_rate: float | None,
-) -> dict[str, Any]:
+    *,
+    norm: Norm = L2,
+    unknown: str = "the optimum is not known",
+) -> Gap:
     """How much less robust a classifier is than the optimum provably is.
 
-    1 − (mean L2 needed against the classifier) / (mean certified lower bound of the optimum),
-    over the broken points that both decide correctly. The attack bounds the classifier from above,
-    the certificate the optimum from below, so over these points the true gap is at least this.
-
     Args:
-        l2: What `l2_table` gives.
-        lower: The optimum's certified lower bounds, NaN where it decides wrongly; None where the
-            optimum is not known.
-        success_rate: Of the attacks; without 0.99 there is no gap.
-
-    Returns:
-        `gap` with its 95 % interval `gap_low` to `gap_high`, all None where there is none, and
-        `no_gap` with the reason.
+        sizes: What `size_table` gives of the classifier's attacks.
+        lower: The optimum's certified lower bound at each point, NaN where it decides wrongly;
+            None where there are no certificates.
+        success_rate: The attacks' success rate; below 0.99 there is no gap.
+        norm: What the sizes were measured by; certificates are of L2.
+        unknown: The reason to give where there are no certificates.
     """
-    none = {"gap": None, "gap_low": None, "gap_high": None}
+    if norm != CERTIFIED_NORM:
+        reason = f"certificates are of {CERTIFIED_NORM.name}, the sizes of {norm.name}"
+        return Gap(UNKNOWN, reason)
     if lower is None:
-        return {**none, "no_gap": "the optimum is not known"}
+        return Gap(UNKNOWN, unknown)
     if success_rate is None:
-        return {**none, "no_gap": "the classifier decides no point correctly"}
+        return Gap(UNKNOWN, "the classifier decides no point correctly")
     if success_rate < HEADLINE_SUCCESS:
         reason = f"only {success_rate:.1%} of the points were broken, not {HEADLINE_SUCCESS:.0%}"
-        return {**none, "no_gap": reason}
-    ratio, low, high = ratio_with_interval(l2, lower[None])
+        return Gap(UNKNOWN, reason)
+    ratio, low, high = ratio_with_interval(sizes, lower[None])
     if ratio is None or low is None or high is None:
-        return {**none, "no_gap": "no point is decided correctly by both"}
-    return {"gap": 1 - ratio, "gap_low": 1 - high, "gap_high": 1 - low, "no_gap": None}
+        return Gap(UNKNOWN, "no point is decided correctly by both")
+    return Gap(Estimate(1 - ratio, 1 - high, 1 - low))
 
 
 def pixel_changes(
@@ -160,34 +240,27 @@ def pixel_changes(
     images: Float[Tensor, "n C H W"],
     *,
     at: Bool[Tensor, "seeds points"] | None = None,
-) -> dict[str, Any]:
+) -> PixelChanges:
     """How much each pixel changed, in units of 1/255.
 
     Args:
         x: Original images.
-        images: What became of them.
-        at: Of which training seed and point they are, row by row; by default of as many points
-            under one seed.
+        images: What became of each of them.
+        at: Which entries of a table of trainings and points the images are, row by row; by
+            default as many points of one training.
 
     Returns:
-        The share of pixels within 5 units of their original value, with its 95 % interval over
-        seeds and points, and a histogram of signed changes: counts in bins of 2 units from −101
-        to 101, whose outermost also hold what lies beyond.
+        The share of small changes, and a histogram of signed ones in bins of 2 units from −101
+        to 101.
     """
     changes = ((images.double() - x.double()) / PIXEL_UNIT).flatten(1).cpu()
     small = (changes.abs() <= SMALL_CHANGE + ROUNDING).double().mean(dim=1)
     at = torch.ones(1, len(small), dtype=torch.bool) if at is None else at
     table = torch.full(at.shape, torch.nan, dtype=torch.float64).masked_scatter(at, small)
-    share, low, high = mean_with_interval(table)
     edges = torch.arange(-HISTOGRAM_LIMIT, HISTOGRAM_LIMIT + 1, HISTOGRAM_STEP).double()
     inside = changes.flatten().clamp(min=-HISTOGRAM_LIMIT, max=HISTOGRAM_LIMIT)
     counts, _ = torch.histogram(inside, edges)
-    return {
-        "share_within_5": share,
-        "share_within_5_low": low,
-        "share_within_5_high": high,
-        "pixel_histogram": {"edges": edges.tolist(), "counts": counts.long().tolist()},
-    }
+    return PixelChanges(mean_with_interval(table), edges.tolist(), counts.long().tolist())
 
 
 def _share(which: Bool[Tensor, "..."]) -> float | None:

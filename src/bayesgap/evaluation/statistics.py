@@ -14,13 +14,13 @@ from scipy.stats import beta
 from scipy.stats import t as student
 from torch import Tensor
 
+from bayesgap.estimates import UNKNOWN, Estimate
+
 REPLICATES = 2_000
 TAILS = (0.025, 0.975)  # of a 95 % interval
 
 
-def mean_with_interval(
-    values: Float[Tensor, "seeds points"], *, seed: int = 0
-) -> tuple[float | None, float | None, float | None]:
+def mean_with_interval(values: Float[Tensor, "seeds points"], *, seed: int = 0) -> Estimate:
     """The mean of all values that are there, and its 95 % interval over seeds and points.
 
     The wider of two: a two-level bootstrap, each of whose replicates draws training seeds and,
@@ -37,7 +37,7 @@ def mean_with_interval(
     table = values.double().numpy()
     there = np.isfinite(table)
     if not there.any():
-        return None, None, None
+        return UNKNOWN
     filled = np.where(there, table, 0.0)
     rows, columns = _draws(len(table), seed, 1), _draws(table.shape[1], seed, 0)
     with np.errstate(invalid="ignore"):
@@ -45,7 +45,7 @@ def mean_with_interval(
     low, high = np.quantile(means[np.isfinite(means)], TAILS)
     with np.errstate(invalid="ignore"):
         by_seed = filled.sum(axis=1) / there.sum(axis=1)
-    return float(filled.sum() / there.sum()), *_widened(low, high, by_seed)
+    return Estimate(float(filled.sum() / there.sum()), *_widened(low, high, by_seed))
 
 
 def ratio_with_interval(
@@ -53,7 +53,7 @@ def ratio_with_interval(
     denominator: Float[Tensor, "more_seeds points"],
     *,
     seed: int = 0,
-) -> tuple[float | None, float | None, float | None]:
+) -> Estimate:
     """The ratio of two means over the points where both have a value, and its 95 % interval.
 
     Of sizes, which are not negative: the interval is cut off at 0. Each seed of the one is paired
@@ -72,12 +72,13 @@ def ratio_with_interval(
         above = (points * (rows @ top) * (others @ bottom_there)).sum(axis=1)
         below = (points * (rows @ top_there) * (others @ bottom)).sum(axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return above / below
+            quotients: np.ndarray = above / below
+        return quotients
 
     once = [np.ones((1, size)) for size in (len(top), len(bottom), top.shape[1])]
     ratio = float(ratios(once[0], once[1], once[2])[0])
     if not np.isfinite(ratio):
-        return None, None, None
+        return UNKNOWN
     replicates = ratios(
         _draws(len(top), seed, 1), _draws(len(bottom), seed, 2), _draws(top.shape[1], seed, 0)
     )
@@ -89,7 +90,7 @@ def ratio_with_interval(
     for by_seed in sides_alone:
         low, high = _widened(low, high, by_seed)
     low, high = _widened_by_both(low, high, ratio, *sides_alone)
-    return ratio, max(0.0, low), high
+    return Estimate(ratio, max(0.0, low), high)
 
 
 def paired_ratio_with_interval(
@@ -97,7 +98,7 @@ def paired_ratio_with_interval(
     denominator: Float[Tensor, "more_seeds points"],
     *,
     seed: int = 0,
-) -> tuple[float | None, float | None, float | None]:
+) -> Estimate:
     """The ratio of two means where seed i of either side was trained on the same images.
 
     Of sizes, as in `ratio_with_interval`. What differs from training to training in both alike
@@ -108,7 +109,7 @@ def paired_ratio_with_interval(
     top, bottom = (table[:pairs].double().numpy() for table in (numerator, denominator))
     there = np.isfinite(top) & np.isfinite(bottom)
     if not there.any():
-        return None, None, None
+        return UNKNOWN
     top, bottom = (np.where(there, table, 0.0) for table in (top, bottom))
     rows, columns = _draws(pairs, seed, 1), _draws(top.shape[1], seed, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -116,7 +117,7 @@ def paired_ratio_with_interval(
         by_pair = top.sum(axis=1) / bottom.sum(axis=1)
     low, high = np.quantile(replicates[np.isfinite(replicates)], TAILS)
     low, high = _widened(low, high, by_pair)
-    return float(top.sum() / bottom.sum()), max(0.0, low), high
+    return Estimate(float(top.sum() / bottom.sum()), max(0.0, low), high)
 
 
 def _widened(low: float, high: float, by_seed: np.ndarray) -> tuple[float, float]:
@@ -158,7 +159,7 @@ def _draws(count: int, seed: int, stream: int) -> np.ndarray:
     return draws
 
 
-def share_with_interval(successes: Sequence[int], trials: int) -> tuple[float, float, float]:
+def share_with_interval(successes: Sequence[int], trials: int) -> Estimate:
     """A share over several trainings with its 95 % interval.
 
     The wider of two: the binomial one of all trials together, and Student's over the trainings,
@@ -171,12 +172,12 @@ def share_with_interval(successes: Sequence[int], trials: int) -> tuple[float, f
     pooled = sum(successes), trials * len(successes)
     low, high = binomial_interval(*pooled)
     low, high = _widened(low, high, np.array(successes) / trials)
-    return pooled[0] / pooled[1], max(0.0, low), min(1.0, high)
+    return Estimate(pooled[0] / pooled[1], max(0.0, low), min(1.0, high))
 
 
 def table_share_with_interval(
     successes: Float[Tensor, "seeds points"],
-) -> tuple[float | None, float | None, float | None]:
+) -> Estimate:
     """The share of successes, 1 and not 0, over seeds and points, with its 95 % interval.
 
     The wider of `mean_with_interval` and the binomial one of as many points, since where all
@@ -184,10 +185,10 @@ def table_share_with_interval(
     """
     mean, low, high = mean_with_interval(successes)
     if mean is None or low is None or high is None:
-        return mean, low, high
+        return UNKNOWN
     points = int(successes.isfinite().any(dim=0).sum())
     least, most = binomial_interval(round(mean * points), points)
-    return mean, max(0.0, min(low, least)), min(1.0, max(high, most))
+    return Estimate(mean, max(0.0, min(low, least)), min(1.0, max(high, most)))
 
 
 def binomial_interval(successes: int, trials: int) -> tuple[float, float]:

@@ -1,41 +1,38 @@
 """CelebA: the faces of a user's own copy of it, cut out as the paper's authors did.
 
-The data set must not be handed on, so nothing of it travels with the package. A copy is decoded
-once into a cache that is mapped into memory afterwards: the 202,599 faces take 2.5 GB there and
-next to none in a process that reads some. The cache is a plain array and JSON, with checksums;
-nothing in it is ever executed.
+The data set must not be handed on, so nothing of it travels with the package. Here are the lists
+of a copy, with attributes and splits, and the tasks that they make of its faces; `celeba_cache`
+decodes the faces.
 """
 
 import csv
 import hashlib
-import json
 import os
 import re
-import shutil
-import struct
 import sys
-import time
-import uuid
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache as remember
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from bayesgap.errors import BayesgapError
 from bayesgap.files import dump
-from bayesgap.progress import progress
+from bayesgap.images.celeba_cache import CROP as CROP  # an alias: others may import it from here
+from bayesgap.images.celeba_cache import IMAGE_SHAPE as IMAGE_SHAPE
+from bayesgap.images.celeba_cache import (
+    Decoded,
+    decode_all,
+    first_reasons,
+    place_of,
+    read_cache,
+)
 
-IMAGE_SHAPE = (3, 64, 64)
-ALIGNED_SIZE = (178, 218)  # width and height of an aligned image
-CROP = (25, 50, 153, 178)  # left, upper, right, lower: columns 25 to 153, rows 50 to 178
 SPLITS = {"train": 0, "validation": 1, "test": 2}  # as list_eval_partition numbers them
 LAST_OF_SPLITS = (162_770, 182_637)  # the last training and the last validation image
 # The paper's attributes (appendix B.1), and what faces without and with one are called.
@@ -59,12 +56,6 @@ ATTRIBUTE_LISTS = ("list_attr_celeba.txt", "list_attr_celeba.csv")
 PARTITIONS = ("list_eval_partition.txt", "list_eval_partition.csv")
 NAME = re.compile(r"(\d{6})\.jpg", re.ASCII)
 SIGNS = {"1": 1, "-1": 0, "0": 0}  # the official list has −1 for 0
-FORMAT = 1  # of the cache; another crop or filter needs another
-FACES, INDEX = "faces.npy", "index.json"
-TOGETHER = 64  # faces that a thread decodes in a row: handing over single ones costs a fifth
-WAVE = 4096  # faces that wait to be written, at most
-ABANDONED = 24 * 3600.0  # seconds after which an unfinished cache has nobody who writes it
-SHOWN = 3  # files that a message names
 
 
 @dataclass(frozen=True)
@@ -72,13 +63,15 @@ class CelebA:
     """The faces of a copy of CelebA that can be used, in the order of their numbers.
 
     Attributes:
-        folder: The copy.
-        cache: Where the decoded faces lie.
-        images: Levels 0…255, mapped from the cache; what is written to them stays in memory.
-        numbers: Each face's number, 1 for 000001.jpg.
-        attributes: By name as in the list, whether each face has it.
-        splits: 0 for training, 1 for validation, 2 for test, −1 where the partition names none.
-        skipped: Files of the folder that are no faces here, and why.
+        folder: The folder of the copy.
+        cache: The folder of the decoded faces.
+        images: The faces, levels 0…255, mapped from the cache; what is written to them stays in
+            memory.
+        numbers: The number of each face, 1 for 000001.jpg.
+        attributes: For each attribute, by its name in the list, whether each face has it.
+        splits: The official split of each face: 0 for training, 1 for validation, 2 for test,
+            −1 where the partition names none.
+        skipped: Names of files in the folder of images that are left out, and why.
         missing: How many images the attribute list names that the folder does not hold.
         checksum: SHA-256 of all that tasks are made from: faces, numbers, attributes and splits.
     """
@@ -103,12 +96,15 @@ class CelebA:
         """Which faces make a task of one attribute: rows of `images`, and labels.
 
         Args:
-            attribute: Any that the list names; the paper's are the keys of `ATTRIBUTES`.
-            split: The official split.
-            limit: The first so many of each class, or all where there are fewer.
+            attribute: What tells the classes apart, any attribute that the list names; the
+                paper's are the keys of `ATTRIBUTES`.
+            split: The official split to take faces from.
+            limit: How many faces of each class to take, the first ones; all where there are
+                fewer, or where it is None.
 
         Returns:
-            int64 rows, ascending, and int64 labels: 1 for faces with the attribute.
+            int64 rows, ascending, and the int64 label of each: 1 for faces with the attribute,
+            0 for those without.
 
         Raises:
             BayesgapError: no such attribute or split, a limit below 1, or a class without faces.
@@ -149,20 +145,27 @@ def load_celeba(
     """The faces of one task from a copy of CelebA, in the order of their numbers.
 
     Args:
-        folder: The copy, as `open_celeba` wants it.
+        folder: The folder of the copy, laid out as `open_celeba` says.
         attribute: What tells the classes apart, "Smiling" for example.
-        split: The official split.
-        limit: The first so many of each class, or all where there are fewer.
-        dtype: A float gives values in [0, 1]; torch.uint8 gives the levels 0…255, which take a
-            quarter of float32's memory (100,000 faces: 1.2 GB) and can be fitted as they are.
-        cache: As in `open_celeba`.
-        workers: As in `open_celeba`.
+        split: The official split to take faces from.
+        limit: How many faces of each class to take, the first ones; all where there are fewer,
+            or where it is None.
+        dtype: The images' dtype. A float gives values in [0, 1]; torch.uint8 gives the levels
+            0…255, which take a quarter of float32's memory (100,000 faces: 1.2 GB) and can be
+            fitted as they are.
+        cache: The folder for decoded copies; by default one under the user's cache.
+        workers: Threads that decode, where the copy is not decoded yet; by default one a core.
 
     Returns:
-        Images, and int64 labels: 1 for faces with the attribute, 0 for those without.
+        Images, and the int64 label of each: 1 for faces with the attribute, 0 for those without.
 
     Raises:
         BayesgapError: a dtype of neither kind, and what `open_celeba` and `select` refuse.
+
+    Example:
+        >>> x, y = bayesgap.load_celeba("celeba", "Smiling", split="test")  # your copy's folder
+        >>> x.dtype, x.shape[1:], len(x) == len(y)
+        (torch.float32, torch.Size([3, 64, 64]), True)
     """
     if not (dtype.is_floating_point or dtype == torch.uint8):
         raise BayesgapError(f"Faces are floats in [0, 1] or torch.uint8 levels, not {dtype}.")
@@ -174,6 +177,9 @@ def load_celeba(
 
 def task_name(attribute: str) -> str:
     """The name of the paper's task about an attribute: "celeba-no-beard" for "No_Beard".
+
+    Args:
+        attribute: One of the keys of `ATTRIBUTES`.
 
     Raises:
         BayesgapError: none of the paper's attributes.
@@ -189,6 +195,9 @@ def task_name(attribute: str) -> str:
 def attribute_of(task: str) -> str:
     """The attribute of the paper's task of that name: "No_Beard" for "celeba-no-beard".
 
+    Args:
+        task: The name of the task, without a variant.
+
     Raises:
         BayesgapError: no such task.
     """
@@ -201,14 +210,13 @@ def attribute_of(task: str) -> str:
 
 
 def class_names(attribute: str) -> tuple[str, str]:
-    """What faces without and with an attribute are called: labels 0 and 1."""
+    """What faces without and with an attribute are called: labels 0 and 1.
+
+    Args:
+        attribute: The attribute by its name in the list, one of the paper's or not.
+    """
     words = attribute.replace("_", " ").lower()
     return ATTRIBUTES.get(attribute, (f"not {words}", words))
-
-
-def default_cache() -> Path:
-    """The folder of decoded copies, under the user's cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bayesgap" / "celeba"
 
 
 def open_celeba(
@@ -224,9 +232,9 @@ def open_celeba(
     The decoded faces are used again until the names, sizes or times of the images change.
 
     Args:
-        folder: The copy.
-        cache: The folder for decoded copies; by default `default_cache()`.
-        workers: Threads that decode; by default one a core.
+        folder: The folder of the copy.
+        cache: The folder for decoded copies; by default one under the user's cache.
+        workers: Threads that decode, where the copy is not decoded yet; by default one a core.
 
     Raises:
         BayesgapError: no such folder, no attribute list or one that cannot be read, no image that
@@ -241,56 +249,17 @@ def open_celeba(
     table = _read_attributes(folder)
     images = _image_folder(folder)
     listing, skipped = _list(images, table)
-    place = Path(cache).expanduser() if cache is not None else default_cache()
-    place /= hashlib.sha256(str(images.resolve()).encode()).hexdigest()[:16]
-    digest = _digest(listing)
-    decoded = _read_cache(place, digest)
+    place, digest = place_of(images, cache), _digest(listing)
+    decoded = read_cache(place, digest)
     if decoded is None:
         if len(listing) < len(table.numbers):
             _say(f"{images} holds {len(listing):,} of the {len(table.numbers):,} images listed.")
-        _decode(images, list(listing), place, digest, workers)
-        decoded = _read_cache(place, digest)
-    if decoded is None:
-        raise BayesgapError(f"{place} changed while it was read: try again.")
-    faces, numbers, unreadable, checksum = decoded
-    skipped |= unreadable
-    _report(images, skipped)
-    rows = np.searchsorted(table.numbers, numbers)
-    has = table.values[rows] == 1
-    splits = _splits(folder, numbers)
-    whole = hashlib.sha256(dump([checksum, table.columns]).encode())
-    for array in (numbers, has, splits):
-        whole.update(np.ascontiguousarray(array).tobytes())
-    return CelebA(
-        folder,
-        place,
-        faces,
-        torch.from_numpy(numbers),
-        {name: torch.from_numpy(has[:, column]) for column, name in enumerate(table.columns)},
-        torch.from_numpy(splits),
-        skipped,
-        len(table.numbers) - len(listing),
-        whole.hexdigest(),
-    )
-
-
-def decode(path: Path) -> UInt8[np.ndarray, "3 64 64"] | str:
-    """One face from its aligned image, or why there is none."""
-    try:
-        with Image.open(path, formats=("JPEG",)) as image:
-            if image.size != ALIGNED_SIZE:  # known before any pixel is decoded
-                return f"is of {image.size[0]}×{image.size[1]} pixels, not 178×218"
-            square = image.convert("RGB").crop(CROP)
-    except UnidentifiedImageError:
-        return "is no JPEG image"
-    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
-        return f"cannot be decoded: {getattr(error, 'strerror', None) or error}"
-    # When it reduces, Pillow widens the bilinear filter by the factor: along each axis 4 pixels
-    # with weights 1, 3, 3, 1 (in eighths; the edge's, where one falls away, in sevenths), so that
-    # this antialiases; rounded to 8 bits after either axis. Cut first, since the filter would
-    # otherwise see the pixels around the square.
-    face = square.resize(IMAGE_SHAPE[1:], Image.Resampling.BILINEAR)
-    return np.ascontiguousarray(np.asarray(face).transpose(2, 0, 1))
+        decoded = decode_all(images, list(listing), place, digest, workers)
+    skipped |= decoded.unreadable
+    if skipped:
+        _say(f"{images}: {len(skipped)} files are left out{first_reasons(skipped)}.")
+    missing = len(table.numbers) - len(listing)
+    return _with_lists(folder, place, table, decoded, skipped, missing)
 
 
 # The lists.
@@ -302,6 +271,33 @@ class _Table(NamedTuple):
     columns: tuple[str, ...]
     numbers: Int[np.ndarray, " n"]
     values: np.ndarray
+
+
+def _with_lists(
+    folder: Path,
+    place: Path,
+    table: _Table,
+    decoded: Decoded,
+    skipped: dict[str, str],
+    missing: int,
+) -> CelebA:
+    """The decoded faces with what the lists of the copy say of them."""
+    has = table.values[np.searchsorted(table.numbers, decoded.numbers)] == 1
+    splits = _splits(folder, decoded.numbers)
+    whole = hashlib.sha256(dump([decoded.checksum, table.columns]).encode())
+    for array in (decoded.numbers, has, splits):
+        whole.update(np.ascontiguousarray(array).tobytes())
+    return CelebA(
+        folder,
+        place,
+        decoded.faces,
+        torch.from_numpy(decoded.numbers),
+        {name: torch.from_numpy(has[:, column]) for column, name in enumerate(table.columns)},
+        torch.from_numpy(splits),
+        skipped,
+        missing,
+        whole.hexdigest(),
+    )
 
 
 def _read_attributes(folder: Path) -> _Table:
@@ -415,7 +411,7 @@ def _list(images: Path, table: _Table) -> tuple[dict[str, tuple[int, int]], dict
     if not listing:
         raise BayesgapError(
             f"{images} holds no image that the attribute list names"
-            f"{_first_reasons(skipped)}: put CelebA's aligned images there."
+            f"{first_reasons(skipped)}: put CelebA's aligned images there."
         )
     return listing, skipped
 
@@ -425,130 +421,7 @@ def _digest(listing: dict[str, tuple[int, int]]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _report(images: Path, skipped: dict[str, str]) -> None:
-    if skipped:
-        _say(f"{images}: {len(skipped)} files are left out{_first_reasons(skipped)}.")
-
-
-def _first_reasons(skipped: dict[str, str]) -> str:
-    if not skipped:
-        return ""
-    reasons = [f"{name} {reason}" for name, reason in list(skipped.items())[:SHOWN]]
-    more = len(skipped) - len(reasons)
-    return f" ({'; '.join(reasons)}{f'; and {more} more' if more else ''})"
-
-
 @remember
 def _say(message: str) -> None:
     """Once a process: a copy is opened for each of twelve tasks."""
     print(message, file=sys.stderr, flush=True)
-
-
-# The cache.
-
-
-def _read_cache(
-    place: Path, digest: str
-) -> tuple[UInt8[Tensor, "n 3 64 64"], Int[np.ndarray, " n"], dict[str, str], str] | None:
-    """Faces, numbers, unreadable images and the faces' checksum, or None without such a cache."""
-    try:
-        sealed = json.loads((place / INDEX).read_bytes())
-        index = sealed["index"]
-        if sealed["sha256"] != _seal(index):
-            raise ValueError("its index does not match its checksum")
-        if (index["format"], index["listing"]) != (FORMAT, digest):
-            return None
-        with (place / FACES).open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != index["sha256"]:
-                raise ValueError("its faces do not match their checksum")
-        # Copy-on-write: torch wants arrays that can be written to, and the file stays as it is.
-        faces = np.load(place / FACES, mmap_mode="c", allow_pickle=False)
-        numbers = np.array(index["numbers"], dtype=np.int64)
-        return torch.from_numpy(faces), numbers, index["unreadable"], index["sha256"]
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        print(f"{place} is damaged ({error}): decoding the images again.", file=sys.stderr)
-        return None
-
-
-def _decode(images: Path, names: list[str], place: Path, digest: str, workers: int) -> None:
-    """Fill the cache under a temporary name, then move it into place."""
-    temporary = place.parent / f".{place.name}.{uuid.uuid4().hex}"
-    try:
-        temporary.mkdir(parents=True)
-        _remove_abandoned(place)
-        with (temporary / FACES).open("w+b") as file:
-            numbers, unreadable = _write_faces(file, images, names, workers)
-            file.seek(0)
-            checksum = hashlib.file_digest(file, "sha256").hexdigest()
-        if not numbers:
-            raise BayesgapError(
-                f"{images} holds no image that can be used{_first_reasons(unreadable)}: "
-                "put CelebA's aligned images there."
-            )
-        index = {
-            "format": FORMAT,
-            "folder": str(images.resolve()),
-            "listing": digest,
-            "numbers": numbers,
-            "unreadable": unreadable,
-            "sha256": checksum,
-        }
-        text = dump({"index": index, "sha256": _seal(index)})
-        (temporary / INDEX).write_text(text, encoding="utf-8")
-        shutil.rmtree(place, ignore_errors=True)
-        try:
-            temporary.rename(place)
-        except OSError:
-            if not place.is_dir():  # else another process has put the same there meanwhile
-                raise
-    except OSError as error:
-        raise BayesgapError(f"The cache {place} cannot be written: {error}.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _write_faces(
-    file: BinaryIO, images: Path, names: list[str], workers: int
-) -> tuple[list[int], dict[str, str]]:
-    """Decode images into an array file, as many at a time as memory should hold.
-
-    Threads, since Pillow decodes without the interpreter's lock: on two cores they reach five
-    sixths of what processes do, and need neither a guarded main module nor a fork.
-    """
-    numbers: list[int] = []
-    unreadable: dict[str, str] = {}
-    _write_header(file, len(names))
-    with progress("decoding CelebA", len(names)) as advance, ThreadPoolExecutor(workers) as pool:
-        for start in range(0, len(names), WAVE):
-            wave = names[start : start + WAVE]
-            parts = [wave[k : k + TOGETHER] for k in range(0, len(wave), TOGETHER)]
-            decoded = pool.map(lambda part: [decode(images / name) for name in part], parts)
-            for part, faces in zip(parts, decoded, strict=True):
-                for name, face in zip(part, faces, strict=True):
-                    if isinstance(face, str):
-                        unreadable[name] = face
-                    else:
-                        numbers.append(int(name[:6]))
-                        file.write(face.data)
-                advance(len(part))
-    file.seek(0)
-    _write_header(file, len(numbers))  # of the same length: NumPy leaves room for the count
-    return numbers, unreadable
-
-
-def _write_header(file: BinaryIO, faces: int) -> None:
-    header = {"descr": "|u1", "fortran_order": False, "shape": (faces, *IMAGE_SHAPE)}
-    np.lib.format.write_array_header_1_0(file, header)
-
-
-def _remove_abandoned(place: Path) -> None:
-    """Remove what runs that were killed have left behind."""
-    for other in place.parent.glob(f".{place.name}.*"):
-        if time.time() - other.stat().st_mtime > ABANDONED:
-            shutil.rmtree(other, ignore_errors=True)
-
-
-def _seal(index: object) -> str:
-    return hashlib.sha256(dump(index).encode()).hexdigest()

@@ -22,14 +22,20 @@ def load_mnist(
     """The images of some digits, in [0, 1] and in the order of the original files.
 
     Args:
-        digits: Which; their order gives the labels, so (4, 5) labels fours 0 and fives 1.
-        split: The 60,000 training images or the 10,000 test images.
+        digits: The digits to take; their order gives the labels, so (4, 5) labels fours 0 and
+            fives 1.
+        split: Whether to take them from the 60,000 training images or the 10,000 test images.
 
     Returns:
-        float32 images and int64 labels.
+        float32 images, and the int64 label of each.
 
     Raises:
         BayesgapError: something that is no digit, a digit twice, or no such split.
+
+    Example:
+        >>> x, y = bayesgap.load_mnist([0, 6], split="test")
+        >>> x.shape, y.bincount().tolist()
+        (torch.Size([1938, 1, 28, 28]), [980, 958])
     """
     if isinstance(digits, int):
         raise BayesgapError(f"Digits are given as a list; for one digit, [{digits}].")
@@ -48,7 +54,7 @@ def load_mnist(
 
 @cache
 def mnist_checksum() -> str:
-    """SHA-256 of the file of all digits."""
+    """The SHA-256 of the file of all digits, in hexadecimal."""
     source = resources.files("bayesgap.images") / "data" / "mnist.npz"
     return hashlib.sha256(source.read_bytes()).hexdigest()
 

@@ -4,39 +4,43 @@ The paper trains by TRADES with beta = 10 and names neither the norm nor the rad
 which the inner ascent looks; both norms are tried here.
 """
 
-from functools import partial
-
-from bayesgap.evaluation.measure import l2_table
+from bayesgap.drawing.section import Section
 from bayesgap.evaluation.statistics import paired_ratio_with_interval
-from bayesgap.paper.claim import Claim, Number
-from bayesgap.paper.claims import ACCURATE, RECOVERED, accuracy, guarded
-from bayesgap.paper.exhibit import Exhibit
-from bayesgap.paper.experiment import BAYES
-from bayesgap.paper.gallery import OWN_TASKS
-from bayesgap.paper.jobs import ROBUST, SYMMETRIC
-from bayesgap.paper.results import Results
+from bayesgap.experiment.kinds import CNN, OPTIMUM, ROBUST, Kind
+from bayesgap.experiment.setting import SYMMETRIC, Setting
+from bayesgap.paper import pictures
+from bayesgap.paper.engine.claim import Claim, Number
+from bayesgap.paper.engine.exhibit import Exhibit, Findings, Wants, attacks
+from bayesgap.paper.rules import ACCURATE, RECOVERED, accuracy, guarded, lowest_success
 
+KINDS = (OPTIMUM, CNN, *ROBUST)
 BALLS = dict(zip(ROBUST, ("an L2 ball", "an L∞ ball", "a wide L∞ ball"), strict=True))
 
 
-def robust_training_helps_little(results: Results, *, kind: str) -> Claim:
-    """Section 4 and appendix D.3, of one of the balls."""
+def wants(setting: Setting) -> Wants:
+    """CNNs with and without adversarial training, beside the optimum."""
+    return Wants(attacks(setting.tasks, {SYMMETRIC: KINDS}))
+
+
+def claims(found: Findings) -> list[Claim]:
+    """Section 4 and appendix D.3, of each ball by itself."""
+    return [robust_training_helps_little(found, kind) for kind in ROBUST]
+
+
+def robust_training_helps_little(found: Findings, kind: Kind) -> Claim:
+    """Adversarial training within one of the balls."""
     numbers, radii = [], {}
-    for task in results.tasks_with(SYMMETRIC, kind):
-        radii[task] = results.setting.scale_for(task).robust[kind]["ball"]["radius"]
-        y = results.points[task, SYMMETRIC]["y"]
-        records = [results.headline(task, SYMMETRIC, one) for one in (kind, "cnn")]
-        own, plain = (
-            l2_table(results.measured[task, SYMMETRIC, one].best, y) for one in (kind, "cnn")
-        )
-        success = min(record["success_rate"] or 0.0 for record in records)
-        relative = guarded(results.relative_l2(task, SYMMETRIC, kind), success)
-        gain = guarded(paired_ratio_with_interval(own, plain), success)
-        trainings = records[0]["seeds"]
+    for task in found.tasks(SYMMETRIC, kind):
+        radii[task] = found.setting.scale_for(task).robust[kind.name]["ball"]["radius"]
+        case = found.case(task, SYMMETRIC)
+        own, plain = case.measured[kind], case.measured[CNN]
+        success, trainings = lowest_success(own, plain), own.summary.seeds
+        relative = guarded(case.relative_size(kind), success)
+        gain = guarded(paired_ratio_with_interval(own.sizes, plain.sizes), success)
         numbers += [
-            accuracy(results, task, SYMMETRIC, kind, at_least=ACCURATE),
-            Number(f"{task}, L2 / optimum's", *relative, at_most=RECOVERED, trainings=trainings),
-            Number(f"{task}, L2 / plain CNN's", *gain, at_least=1.0, trainings=trainings),
+            accuracy(own, at_least=ACCURATE),
+            Number(f"{task}, L2 / optimum's", relative, at_most=RECOVERED, trainings=trainings),
+            Number(f"{task}, L2 / plain CNN's", gain, at_least=1.0, trainings=trainings),
         ]
     return Claim(
         f"adversarial training helps little, within {BALLS[kind]}",
@@ -55,10 +59,34 @@ def robust_training_helps_little(results: Results, *, kind: str) -> Claim:
     )
 
 
+def section(found: Findings) -> Section:
+    """The radii, and the sizes with and without adversarial training."""
+    tasks = found.tasks(SYMMETRIC)
+    scales = {scale.task_kind: scale for scale in map(found.setting.scale_for, tasks)}
+    balls = [
+        f"{kind.label} radius {scale.robust[kind.name]['ball']['radius']:g} on {what}"
+        for what, scale in scales.items()
+        for kind in ROBUST
+    ]
+    chart = [pictures.on_tasks(found, tasks, SYMMETRIC, kind) for kind in KINDS]
+    cases = [found.case(task, SYMMETRIC) for task in tasks]
+    return Section(
+        ["The radii are ours: " + ", ".join(balls) + ". Beta is the paper's 10."],
+        [
+            pictures.bar_chart(
+                {"symmetric tasks": chart}, "CNNs with and without adversarial training"
+            )
+        ],
+        [pictures.numbers_table(cases, KINDS)],
+    )
+
+
 EXHIBIT = Exhibit(
     name="fig11",
+    label="Figure 11",
     title="CNNs of adversarial training (TRADES, beta 10), beside the optimum",
-    needs=f"{OWN_TASKS}, and faces where they are fitted",
-    jobs={SYMMETRIC: (BAYES, "cnn", *ROBUST)},
-    judges=tuple(partial(robust_training_helps_little, kind=kind) for kind in ROBUST),
+    needs=pictures.OWN_TASKS_AND_FACES,
+    wants=wants,
+    section=section,
+    claims=claims,
 )

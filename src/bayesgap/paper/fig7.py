@@ -1,19 +1,40 @@
 """Figure 7: more tasks whose optima are robust or brittle as the data are."""
 
-from bayesgap.paper.exhibit import Exhibit, Setting
-from bayesgap.paper.gallery import BOTH_OPTIMA, OWN_TASKS, preferring
+from bayesgap.drawing.section import Section
+from bayesgap.experiment.kinds import OPTIMUM
+from bayesgap.experiment.setting import SYMMETRIC, VARIANTS, Setting
+from bayesgap.paper import pictures
+from bayesgap.paper.engine.exhibit import Exhibit, Findings, Wants, attacks
+from bayesgap.paper.fig4 import both_optima
 
 
-def others(setting: Setting) -> tuple[str, ...]:
-    """Every task at hand but the one of figure 1."""
-    shown = preferring("celeba-male", setting)
-    return tuple(name for name in setting.tasks if name not in shown)
+def wants(setting: Setting) -> Wants:
+    """Both optima of every task at hand but the one of figure 1."""
+    tasks = list(setting.tasks)
+    others = [task for task in tasks if task != pictures.shown_of(tasks)]
+    return Wants(attacks(others, dict.fromkeys(VARIANTS, (OPTIMUM,))))
+
+
+def section(found: Findings) -> Section:
+    """Attacks on both optima of each task."""
+    return Section(
+        [both_optima(found)],
+        [
+            pictures.gallery(
+                found,
+                [(found.case(task, variant), OPTIMUM) for variant in VARIANTS],
+                f"Both optima of {task}",
+            )
+            for task in found.tasks(SYMMETRIC)
+        ],
+    )
 
 
 EXHIBIT = Exhibit(
     name="fig7",
+    label="Figure 7",
     title="More optima, robust on symmetric data and brittle on asymmetric data",
-    needs=f"{OWN_TASKS}, and faces where they are fitted",
-    tasks=others,
-    jobs=BOTH_OPTIMA,
+    needs=pictures.OWN_TASKS_AND_FACES,
+    wants=wants,
+    section=section,
 )

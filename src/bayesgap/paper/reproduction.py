@@ -1,42 +1,22 @@
-"""A run of `bayesgap reproduce`: from what was asked for to all results."""
+"""What `bayesgap reproduce` was asked for: its figures and tables, and the tasks at hand."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from bayesgap.errors import BayesgapError
-from bayesgap.images.celeba import ATTRIBUTES, CelebA, attribute_of, open_celeba, task_name
-from bayesgap.paper.exhibit import Exhibit, Setting
-from bayesgap.paper.exhibits import EXHIBITS, choose, jobs_of
-from bayesgap.paper.fit import faces_at_hand
-from bayesgap.paper.jobs import TASKS, TaskJob, theory
-from bayesgap.paper.results import Results, collect
-from bayesgap.paper.scales import DIGITS, FACES
-from bayesgap.runs.run import Resources, run
-from bayesgap.runs.store import Store
+from bayesgap.experiment.scales import NAMES
+from bayesgap.experiment.setting import DIGIT_TASKS, Setting
+from bayesgap.images.celeba import task_name
+from bayesgap.images.faces import Faces
+from bayesgap.images.sources import SOURCES, source_of
+from bayesgap.paper.engine.exhibit import Exhibit
+from bayesgap.paper.engine.run import Plan, plan
+from bayesgap.paper.registry import ALL, choose
 from bayesgap.tasks.catalog import Known, known_tasks, own_folder
-
-MAIN_SECTIONS = ("table1",)  # of the main job's report, which shows the rest in its own way
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run will compute.
-
-    Attributes:
-        setting: What it was asked for.
-        exhibits: The figures and tables with a section each.
-        main: Whether the main job is part of it.
-        jobs: The attacks on tasks' classifiers.
-    """
-
-    setting: Setting
-    exhibits: list[Exhibit]
-    main: bool
-    jobs: list[TaskJob]
+from bayesgap.tasks.fit import at_hand
 
 
-def plan(
+def plan_by_name(
     names: Sequence[str],
     scale: str,
     *,
@@ -45,44 +25,62 @@ def plan(
     attributes: Sequence[str] | None = None,
     tasks: Path | None = None,
 ) -> Plan:
-    """What to compute for some figures and tables.
+    """What to compute for some figures and tables, as `setting_for` finds it.
+
+    Raises:
+        BayesgapError: what `setting_for` refuses, or a figure whose task is not at hand.
+    """
+    exhibits = choose(names)
+    setting = setting_for(
+        names, scale, seed=seed, celeba=celeba, attributes=attributes, tasks=tasks
+    )
+    made = plan(setting, exhibits)
+    for exhibit in _named(names):
+        if not made.wanted[exhibit.name]:
+            raise BayesgapError(f"{exhibit.name} needs {exhibit.needs}.")
+    return made
+
+
+def setting_for(
+    names: Sequence[str],
+    scale: str,
+    *,
+    seed: int,
+    celeba: Path | None = None,
+    attributes: Sequence[str] | None = None,
+    tasks: Path | None = None,
+) -> Setting:
+    """The setting of a run, with the tasks and images that are at hand for it.
 
     Tasks of faces that are wanted and not in the user's folder are fitted here, into it.
 
     Args:
-        names: Of figures and tables, or "all"; none is the main job.
-        scale: "quick", "default" or "paper".
+        names: Names of figures and tables, or "all"; none is the main job.
+        scale: How much to compute: "quick", "default" or "paper".
         seed: The one number that all random numbers follow from.
-        celeba: A copy of CelebA.
-        attributes: Whose tasks of faces to study; with a copy, the paper's twelve by default, or
-            those of the figures that are about one task each.
+        celeba: The folder of a copy of CelebA.
+        attributes: The attributes whose tasks of faces to study; with a copy, the paper's twelve
+            by default, or those of the figures that are about one task each.
         tasks: The user's folder of tasks.
 
     Raises:
-        BayesgapError: an unknown name, scale or attribute, a copy that cannot be read, or a figure
-            whose task is not at hand.
+        BayesgapError: an unknown name, scale or attribute, or a copy that cannot be read.
     """
-    if scale not in DIGITS:
-        raise BayesgapError(f"There is no scale {scale!r}. Known are {', '.join(DIGITS)}.")
-    main = not names or "all" in names
-    exhibits = choose(names) if names else [EXHIBITS[name] for name in MAIN_SECTIONS]
-    asked = [] if main else exhibits
-    opened = None if celeba is None else open_celeba(celeba)
-    setting = Setting(
-        scale,
-        seed,
-        _at_hand(asked, opened, attributes, tasks),
-        None if celeba is None or opened is None else (str(celeba.resolve()), opened.checksum),
-    )
-    for exhibit in asked:
-        if not exhibit.available(setting):
-            raise BayesgapError(f"{exhibit.name} needs {exhibit.needs}.")
-    return Plan(setting, exhibits, main, jobs_of(setting, exhibits, main=main))
+    if scale not in NAMES:
+        raise BayesgapError(f"There is no scale {scale!r}. Known are {', '.join(NAMES)}.")
+    faces = Faces(None if celeba is None else str(celeba.resolve()))
+    sources = tuple(faces if isinstance(source, Faces) else source for source in SOURCES)
+    return Setting(scale, seed, _tasks_at_hand(_named(names), faces, attributes, tasks), sources)
 
 
-def _at_hand(
-    asked: Sequence[Exhibit],
-    copy: CelebA | None,
+def _named(names: Sequence[str]) -> list[Exhibit]:
+    """The figures and tables that were asked for one by one."""
+    return choose(names) if names and ALL not in names else []
+
+
+def _tasks_at_hand(
+    named: Sequence[Exhibit],
+    faces: Faces,
     attributes: Sequence[str] | None,
     folder: Path | None,
 ) -> dict[str, Known]:
@@ -90,46 +88,33 @@ def _at_hand(
 
     A figure about one task brings it along where it is fitted already.
     """
-    about = [exhibit.only for exhibit in asked if exhibit.only]
-    faces = [task_name(attribute) for attribute in attributes or ()]
-    if asked and len(about) == len(asked):
-        for name, attribute in zip(faces, attributes or (), strict=True):
-            if name not in about:
-                raise BayesgapError(
-                    f"What was asked for shows {' and '.join(dict.fromkeys(about))} alone: leave "
-                    f"--attribute {attribute} out."
-                )
-    if copy is not None:
+    about = [exhibit.only for exhibit in named if exhibit.only]
+    wanted = [task_name(attribute) for attribute in attributes or ()]
+    alone = bool(named) and len(about) == len(named)
+    if alone:
+        _check_asked_for(about, dict(zip(wanted, attributes or (), strict=True)))
+    if faces.at_hand:
         # Figures that are all about one task each need no others to be fitted.
-        some = [attribute_of(name) for name in about if name.startswith(FACES)]
-        every = len(some) < len(asked) or not asked
-        chosen = attributes or (ATTRIBUTES if every else ())
-        chosen = list(dict.fromkeys([*chosen, *some]))
-        faces = [known.name for known in faces_at_hand(copy, chosen, folder or own_folder())]
+        some = [name for name in about if source_of(name).name == faces.name]
+        every = [] if attributes or len(some) == len(named) > 0 else faces.names(faces.name)
+        names = list(dict.fromkeys([*wanted, *every, *some]))
+        wanted = [known.name for known in at_hand(faces, names, folder or own_folder())]
     known = known_tasks(folder)
-    for name in faces:
+    for name in wanted:
         if name not in known:
             raise BayesgapError(
-                f"The task {name} is not in {folder or own_folder()}: give your copy of CelebA "
-                "with --celeba, so that it can be fitted."
+                f"The task {name} is not in {folder or own_folder()}: give {faces.needs}, so that "
+                "it can be fitted."
             )
     brought = [name for name in about if name in known]
-    return {name: known[name][-1] for name in dict.fromkeys([*TASKS, *faces, *brought])}
+    return {name: known[name][-1] for name in dict.fromkeys([*DIGIT_TASKS, *wanted, *brought])}
 
 
-def compute(plan: Plan, store: Store, resources: Resources) -> Results:
-    """Compute what the store lacks, and read all results."""
-    setting = plan.setting
-    observed = [theory(seed=setting.seed)] if plan.main else []
-    own = [
-        stage
-        for exhibit in plan.exhibits
-        if exhibit.available(setting)
-        for stage in exhibit.stages(setting).values()
-    ]
-    finished = run(
-        [*observed, *(stage for job in plan.jobs for stage in job.stages()), *own],
-        store,
-        resources,
-    )
-    return collect(setting, plan.jobs, finished, finished[observed[0]] if observed else None)
+def _check_asked_for(about: Sequence[str], attribute_of: dict[str, str]) -> None:
+    """Refuse an attribute that none of the figures shows, all of which are about one task."""
+    for name, attribute in attribute_of.items():
+        if name not in about:
+            raise BayesgapError(
+                f"What was asked for shows {' and '.join(dict.fromkeys(about))} alone: leave "
+                f"--attribute {attribute} out."
+            )

@@ -1,7 +1,7 @@
 """Certificates: what proves lower bounds, as a file that anyone may check again.
 
-Checking shares no code with the search: it needs the densities, the points, the claims, and
-`proof` alone. The file holds the task's densities too, so that it is a complete statement.
+Checking shares no code with the search: it needs the densities, the points, the statements, and
+`proof` alone. The file holds the task's densities too, so that nothing else is needed to check it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from torch.nn.functional import pad
 from bayesgap import files
 from bayesgap.errors import BayesgapError
 from bayesgap.progress import progress
-from bayesgap.radius.proof import Claim, Prover
+from bayesgap.radius.proof import Prover, Statement
 from bayesgap.tasks.bayes import Rule
 from bayesgap.tasks.catalog import RELEASED, load_task, task_names
 from bayesgap.tasks.task import Task
@@ -29,7 +29,7 @@ KIND = "certificate"
 CHUNK = 100  # points at a time
 UNUSED = -1  # in place of a component
 POINTS = ("x", "y", "lower", "upper", "images")
-TASK, CLAIMS = "task.", "claims."  # prefixes of names in the file
+TASK, STATEMENTS = "task.", "claims."  # prefixes of names in files; the latter is an old word
 ROUNDING = 1e-12  # relative, of a distance
 
 
@@ -50,28 +50,32 @@ def quietly() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-class Claims(NamedTuple):
-    """The claims of several points, as tensors: one row each.
+class Statements(NamedTuple):
+    """The statements of several points, as tensors: one row each.
 
     Attributes:
-        point: The index of its point.
-        target: Of its target component, in the order of `BayesClassifier.component_class`.
-        own: Of its own components; −1 in unused places.
-        shares: v; 0 in unused places.
-        steepness: μ, in nats per squared unit.
-        log_weight: log w of the target.
+        point: Index of the point that each is about.
+        target: Index of each target component, in the order of `BayesClassifier.component_class`.
+        own: Indices of the m own components that hold it off, in that order; −1 in unused places.
+        shares: v, one for each of the own components, positive; 0 in unused places.
+        steepness: μ, in nats per squared pixel unit.
+        log_weight: log w, the weight that the target has at the radius proven, in nats.
     """
 
-    point: Int[Tensor, " claims"]
-    target: Int[Tensor, " claims"]
-    own: Int[Tensor, "claims m"]
-    shares: Float[Tensor, "claims m"]
-    steepness: Float[Tensor, " claims"]
-    log_weight: Float[Tensor, " claims"]
+    point: Int[Tensor, " statements"]
+    target: Int[Tensor, " statements"]
+    own: Int[Tensor, "statements m"]
+    shares: Float[Tensor, "statements m"]
+    steepness: Float[Tensor, " statements"]
+    log_weight: Float[Tensor, " statements"]
 
     @classmethod
-    def joined(cls, parts: Sequence["Claims"]) -> "Claims":
-        """The claims of several groups, with as many places for own components as any needs."""
+    def joined(cls, parts: Sequence["Statements"]) -> "Statements":
+        """The statements of several groups, with as many places for own components as any needs.
+
+        Args:
+            parts: The groups, in the order of the rows that come back.
+        """
         width = max((part.own.shape[1] for part in parts), default=1)
         whole, real = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.float64)
         none = cls(whole, whole, whole[:, None], real[:, None], real, real)
@@ -84,14 +88,18 @@ class Claims(NamedTuple):
         ]
         return cls(*(torch.cat(column) for column in zip(*wide, strict=True)))
 
-    def of_points(self, n: int) -> tuple[list[list[Claim]], list[np.ndarray]]:
-        """What `Prover` takes: for each of n points its claims, and their log-weights."""
-        claims: list[list[Claim]] = [[] for _ in range(n)]
+    def of_points(self, n: int) -> tuple[list[list[Statement]], list[np.ndarray]]:
+        """What `Prover` takes: for each of n points its statements, and their log-weights.
+
+        Args:
+            n: How many points there are, those without a statement among them.
+        """
+        statements: list[list[Statement]] = [[] for _ in range(n)]
         weights: list[list[float]] = [[] for _ in range(n)]
         for row, point in enumerate(self.point.tolist()):
             used = self.own[row] != UNUSED
-            claims[point].append(
-                Claim(
+            statements[point].append(
+                Statement(
                     int(self.target[row]),
                     self.own[row][used].tolist(),
                     self.shares[row][used].numpy(),
@@ -99,7 +107,7 @@ class Claims(NamedTuple):
                 )
             )
             weights[point].append(float(self.log_weight[row]))
-        return claims, [np.array(row) for row in weights]
+        return statements, [np.array(row) for row in weights]
 
 
 def save(
@@ -107,39 +115,45 @@ def save(
     task: Task,
     rule: Rule,
     points: Mapping[str, Tensor],
-    claims: Claims,
+    statements: Statements,
 ) -> None:
     """Write a certificate to one safetensors file.
 
     Args:
-        path: Where.
-        task: Whose densities are meant.
-        rule: How its classes collect their components.
-        points: Those named in `POINTS`.
-        claims: What proves their lower bounds.
+        path: Where to write; an existing file is replaced.
+        task: The task whose optimum is certified.
+        rule: How a class's log-joint comes from its components'.
+        points: The tensors that `POINTS` names, as of `Bracket`: a row for each point.
+        statements: What proves the lower bounds.
 
     Raises:
         BayesgapError: the folder is missing or not writable.
     """
     tensors, about = task.to_tensors()
     tensors = {TASK + name: tensor for name, tensor in tensors.items()} | dict(points)
-    tensors |= {CLAIMS + name: tensor for name, tensor in claims._asdict().items()}
+    tensors |= {STATEMENTS + name: tensor for name, tensor in statements._asdict().items()}
     files.save_tensors(path, tensors, kind=KIND, metadata={"task": about, "rule": rule})
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What became of a certificate's statements when they were checked again.
+    """What became of a certificate's bounds when they were checked again.
 
     Attributes:
         task: The task that the file holds.
-        released: Whether its numbers are those of the released task of that name.
-        rule: How its classes collect their components.
-        lower: The radii stated.
-        upper: The distances stated.
-        proven: Whether the claims prove the point's lower bound.
-        shown: Whether the point's image certainly is decided otherwise, and lies as near as
-            stated. Where upper is infinite nothing is stated.
+        released: Whether the task's numbers are those of the released task of that name.
+        rule: How a class's log-joint comes from its components'.
+        lower: The lower bound of each point's radius that the file gives, in pixel units.
+        upper: The upper bound of each point's radius that the file gives, in pixel units.
+        proven: Whether each lower bound is proven by the file's statements.
+        shown: Whether each upper bound is shown by the file's image: certainly decided otherwise,
+            and as near as the bound says. True where the bound is infinite, which says nothing.
+
+    Example:
+        >>> task = bayesgap.load_task("mnist-0-6/symmetric")
+        >>> bayesgap.certify(task, *task.sample(2, seed=0)).save("proofs.safetensors")
+        >>> bayesgap.verify("proofs.safetensors").shown.tolist()
+        [True, True]
     """
 
     task: Task
@@ -152,12 +166,22 @@ class Verification:
 
 
 def verify(path: str | Path) -> Verification:
-    """Check every statement of a certificate anew, without any of the code that found it.
+    """Check every bound of a certificate anew, without any of the code that found it.
 
     A stranger's file is only ever read as numbers and text.
 
+    Args:
+        path: A file that `Bracket.save` wrote.
+
     Raises:
         BayesgapError: the file is missing, damaged or holds something else.
+
+    Example:
+        >>> task = bayesgap.load_task("mnist-0-6/symmetric")
+        >>> bayesgap.certify(task, *task.sample(2, seed=0)).save("proofs.safetensors")
+        >>> verified = bayesgap.verify("proofs.safetensors")
+        >>> verified.released, verified.proven.tolist()
+        (True, [True, True])
     """
     tensors, about = files.load_tensors(path, kind=KIND)
     rule: Any = about.get("rule")
@@ -165,9 +189,9 @@ def verify(path: str | Path) -> Verification:
         raise BayesgapError(f"{path} is damaged: its metadata lacks a task or a rule.")
     parts = {k.removeprefix(TASK): t for k, t in tensors.items() if k.startswith(TASK)}
     task = Task.from_tensors(parts, about["task"], source=path)
-    points, claims = _read(tensors, task, path)
+    points, statements = _read(tensors, task, path)
     x, y, lower, upper, images = (points[name] for name in POINTS)
-    n, (claimed, log_weights) = len(x), claims.of_points(len(x))
+    n, (stated, log_weights) = len(x), statements.of_points(len(x))
     proven, shown = [], []
     with quietly(), progress(f"verifying {n} points of {task.name}", n) as advance:
         try:
@@ -176,7 +200,7 @@ def verify(path: str | Path) -> Verification:
                 rows = slice(start, start + CHUNK)
                 flat, labels = x[rows].flatten(1).numpy(), y[rows].numpy()
                 radii = lower[rows].numpy()
-                held = prover.confirm(flat, labels, claimed[rows], radii, log_weights[rows])
+                held = prover.confirm(flat, labels, stated[rows], radii, log_weights[rows])
                 other = prover.decided_otherwise(images[rows].flatten(1).numpy(), labels)
                 proven.append(torch.from_numpy(held))
                 shown.append(torch.from_numpy(other))
@@ -208,17 +232,17 @@ def _released(task: Task) -> bool:
 
 def _read(
     tensors: Mapping[str, Tensor], task: Task, path: str | Path
-) -> tuple[dict[str, Tensor], Claims]:
-    """Points and claims of a stranger's file, their shapes and ranges checked."""
-    names = [*POINTS, *(CLAIMS + name for name in Claims._fields)]
+) -> tuple[dict[str, Tensor], Statements]:
+    """Points and statements of a stranger's file, their shapes and ranges checked."""
+    names = [*POINTS, *(STATEMENTS + name for name in Statements._fields)]
     missing = [name for name in names if name not in tensors]
     if missing:
         raise BayesgapError(f"{path} is damaged: it holds no tensor {missing[0]!r}.")
     points = {name: tensors[name] for name in POINTS}
-    claims = Claims(*(tensors[CLAIMS + name] for name in Claims._fields))
-    n, rows = points["y"].numel(), claims.point.numel()
-    width = claims.own.shape[-1] if claims.own.ndim else 0
-    components = sum(density.components for density in task.densities)
+    statements = Statements(*(tensors[STATEMENTS + name] for name in Statements._fields))
+    n, rows = points["y"].numel(), statements.point.numel()
+    width = statements.own.shape[-1] if statements.own.ndim else 0
+    components = sum(density.components for density in task.mixtures)
     real, whole = torch.float64, torch.int64
     expected: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
         "x": ((n, *task.image_shape), real),
@@ -226,12 +250,12 @@ def _read(
         "lower": ((n,), real),
         "upper": ((n,), real),
         "images": ((n, *task.image_shape), real),
-        "claims.point": ((rows,), whole),
-        "claims.target": ((rows,), whole),
-        "claims.own": ((rows, width), whole),
-        "claims.shares": ((rows, width), real),
-        "claims.steepness": ((rows,), real),
-        "claims.log_weight": ((rows,), real),
+        STATEMENTS + "point": ((rows,), whole),
+        STATEMENTS + "target": ((rows,), whole),
+        STATEMENTS + "own": ((rows, width), whole),
+        STATEMENTS + "shares": ((rows, width), real),
+        STATEMENTS + "steepness": ((rows,), real),
+        STATEMENTS + "log_weight": ((rows,), real),
     }
     for name, (shape, dtype) in expected.items():
         given = tensors[name]
@@ -240,24 +264,24 @@ def _read(
                 f"{path} is damaged: its tensor {name!r} is {given.dtype} of shape "
                 f"{tuple(given.shape)}, not {dtype} of {shape}."
             )
-    used = claims.own != UNUSED
+    used = statements.own != UNUSED
     legal = {
         "x": points["x"].isfinite(),
         "images": points["images"].isfinite(),
         "y": (points["y"] >= 0) & (points["y"] < task.classes),
         "lower": (points["lower"] >= 0) & points["lower"].isfinite(),
         "upper": points["upper"] >= 0,
-        "claims.point": (claims.point >= 0) & (claims.point < n),
-        "claims.target": (claims.target >= 0) & (claims.target < components),
-        "claims.own": (claims.own >= UNUSED) & (claims.own < components),
-        "claims.shares": (claims.shares > 0) & claims.shares.isfinite() | ~used,
-        "claims.steepness": (claims.steepness > 0) & claims.steepness.isfinite(),
-        "claims.log_weight": ~claims.log_weight.isnan(),
+        STATEMENTS + "point": (statements.point >= 0) & (statements.point < n),
+        STATEMENTS + "target": (statements.target >= 0) & (statements.target < components),
+        STATEMENTS + "own": (statements.own >= UNUSED) & (statements.own < components),
+        STATEMENTS + "shares": (statements.shares > 0) & statements.shares.isfinite() | ~used,
+        STATEMENTS + "steepness": (statements.steepness > 0) & statements.steepness.isfinite(),
+        STATEMENTS + "log_weight": ~statements.log_weight.isnan(),
     }
     for name, fine in legal.items():
         if not fine.all():
             value = tensors[name][~fine][0].item()
             raise BayesgapError(f"{path} is damaged: its tensor {name!r} holds {value:g}.")
     if not used.any(dim=1).all():
-        raise BayesgapError(f"{path} is damaged: a claim has no component of the own class.")
-    return points, claims
+        raise BayesgapError(f"{path} is damaged: a statement has no component of the own class.")
+    return points, statements

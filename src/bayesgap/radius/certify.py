@@ -17,17 +17,17 @@ from bayesgap.attacks.boundary import nearest_crossing, norms
 from bayesgap.classifiers.module import decisions
 from bayesgap.errors import BayesgapError
 from bayesgap.progress import progress
-from bayesgap.radius.certificate import POINTS, UNUSED, Claims, quietly, save
+from bayesgap.radius.certificate import POINTS, UNUSED, Statements, quietly, save
 from bayesgap.radius.frame import frame
 from bayesgap.radius.proof import LEAST, MOST, Prover
-from bayesgap.radius.search import Found, search
+from bayesgap.radius.search import SearchResult, search
 from bayesgap.tasks.bayes import BayesClassifier, Rule
 from bayesgap.tasks.task import Task, check_task
 
 CHUNK = 128  # points at a time
 RESERVE = 1e-9  # share by which a radius is reported smaller than proven, for other machines
 STEEPER = (1.0, 1 + 1e-7, 1 + 1e-5, 1 + 1e-3, 1 + 1e-2)  # factors of μ that are tried
-MUCH_STEEPER = (1.1, 2.0, 1e2, 1e4, 1e6, 1e8, 1e10)  # and for claims that are still not proven
+MUCH_STEEPER = (1.1, 2.0, 1e2, 1e4, 1e6, 1e8, 1e10)  # and for statements not yet proven
 LAGGING = 1.01  # upper/lower above which another factor is tried, and walks from all means
 OPEN = 1 + 1e-4  # upper/lower above which the upper bound is walked nearer
 WALK_STEPS = 40
@@ -42,21 +42,30 @@ class Bracket:
     """The optimum's exact robustness at some points: lower ≤ radius ≤ upper, in pixel units.
 
     Attributes:
-        lower: Proven; float64. 0 where the point is misclassified.
-        upper: The distance of `images`; infinite where no other decision was found.
-        images: The nearest point found that the optimum decides otherwise; the point itself
-            where it is misclassified or none was found.
-        correct: Whether the optimum decides the point as its label; the others have radius 0
+        lower: The proven lower bound of each point's radius, float64; 0 where misclassified.
+        upper: The upper bound of each point's radius, the distance of its image in `images`;
+            infinite where no other decision was found.
+        images: For each point, the nearest one found that the optimum decides otherwise; the
+            point itself where it is misclassified or none was found.
+        correct: Whether the optimum decides each point as its label; the others have radius 0
             and belong into no mean.
-        target: The component that decides: of all, the one nearest to winning at the lower
-            bound, in the order of `BayesClassifier.component_class`; −1 where misclassified.
-        target_class: Its class; the decision on the image where misclassified.
-        source: The own component that holds it off most; −1 where misclassified.
-        rule: How classes collect their components.
-        task: Whose.
-        x: The points.
-        y: Their labels.
-        claims: What proves the lower bounds.
+        target: The component that decides each radius: of all other classes' components, the one
+            nearest to winning at the lower bound, by its index in
+            `BayesClassifier.component_class`; −1 where misclassified.
+        target_class: The class of that component; where misclassified, the decision on the point.
+        source: The component of the own class that holds the target off most, by its index in
+            `BayesClassifier.component_class`; −1 where misclassified.
+        rule: How a class's log-joint comes from its components'.
+        task: The task whose optimum is certified.
+        x: The points, float64.
+        y: The label of each point, int64.
+        statements: What proves the lower bounds.
+
+    Example:
+        >>> task = bayesgap.load_task("mnist-0-6/symmetric")
+        >>> bracket = bayesgap.certify(task, *task.sample(2, seed=0))
+        >>> bracket.correct.tolist(), (bracket.upper / bracket.lower).max().item() < 1.01
+        ([True, True], True)
     """
 
     lower: Float[Tensor, " n"]
@@ -70,7 +79,7 @@ class Bracket:
     task: Task
     x: Float[Tensor, "n C H W"]
     y: Int[Tensor, " n"]
-    claims: Claims
+    statements: Statements
 
     def __repr__(self) -> str:
         if not self.correct.any():
@@ -84,11 +93,14 @@ class Bracket:
     def save(self, path: str | Path) -> None:
         """Write the certificate to one safetensors file: task, points, bounds and proofs.
 
+        Args:
+            path: Where to write; an existing file is replaced.
+
         Raises:
             BayesgapError: the folder is missing or not writable.
         """
         points = {name: getattr(self, name) for name in POINTS}
-        save(path, self.task, self.rule, points, self.claims)
+        save(path, self.task, self.rule, points, self.statements)
 
 
 def certify(
@@ -102,26 +114,26 @@ def certify(
     """Bound how far each point is from the nearest one that the optimum decides otherwise.
 
     Args:
-        task: Of two or more classes; any mixtures of factor analyzers.
-        x: Points; computed with in float64.
-        y: Their labels.
-        rule: Whose optimum: "log-sum-exp" over a class's components, or the paper's
-            "max-component".
-        box: Smallest and largest pixel value of adversarial points. The lower bound is the one
-            without a box, which is valid within it.
+        task: The task whose optimum is certified; of two or more classes.
+        x: The points, converted to float64.
+        y: The label of each point.
+        rule: How the optimum's log-joint of a class comes from its components': by
+            "log-sum-exp", or by the paper's "max-component".
+        box: Smallest and largest pixel value of the images that show upper bounds; None for no
+            limits. The lower bounds are those without a box, which are valid within it.
 
     Raises:
         BayesgapError: images, labels or a box that are none.
+
+    Example:
+        >>> task = bayesgap.load_task("mnist-0-6/symmetric")
+        >>> bracket = bayesgap.certify(task, *task.sample(2, seed=0))
+        >>> (bracket.lower <= bracket.upper).all().item()
+        True
     """
-    check_task(task)
-    task.check_images(x)
-    task.check_labels(y, len(x))
-    if not len(x):
-        raise BayesgapError("There are no points to certify.")
-    if box is not None:
-        _check_box(box)
+    _check(task, x, y, box)
     x, y = x.detach().double().cpu(), y.long().cpu()
-    classifier = task.bayes_classifier(temperature=1.0, rule=rule)
+    classifier = BayesClassifier(task.mixtures, task.priors, temperature=1.0, rule=rule)
     with quietly():
         coordinates, prover = frame(classifier.marginal), Prover(task, rule)
     decided = decisions(classifier, x)
@@ -134,21 +146,35 @@ def certify(
             if not len(rows):  # none is decided correctly
                 continue
             points, labels = x[rows], y[rows]
-            found = search(classifier, coordinates, points.flatten(1), labels)
-            radii, claims = _prove(prover, points, labels, found)
-            nearest = _nearest(classifier, points, labels, found.moves, radii, box)
+            result = search(classifier, coordinates, points.flatten(1), labels)
+            radii, statements = _prove(prover, points, labels, result)
+            nearest = _nearest(classifier, points, labels, result.moves, radii, box)
             lower[rows] = (1 - RESERVE) * radii
             images[rows], shown[rows] = _beyond_doubt(
-                prover, classifier, points, labels, nearest, found.moves, box
+                prover, classifier, points, labels, nearest, result.moves, box
             )
-            parts.append(claims._replace(point=rows[claims.point]))
+            parts.append(statements._replace(point=rows[statements.point]))
             advance(len(rows))
-    claims = Claims.joined(parts)
+    statements = Statements.joined(parts)
     images = torch.where(shown[:, None, None, None], images, x)
     upper = torch.where(shown, (images - x).flatten(1).norm(dim=1), torch.inf)
-    target, source = _deciding(classifier, x, y, correct, claims)
+    target, source = _deciding(classifier, x, y, correct, statements)
     label = torch.where(correct, classifier.component_class[target], decided)
-    return Bracket(lower, upper, images, correct, target, label, source, rule, task, x, y, claims)
+    return Bracket(
+        lower, upper, images, correct, target, label, source, rule, task, x, y, statements
+    )
+
+
+def _check(task: Task, x: Tensor, y: Tensor, box: tuple[float, float] | None) -> None:
+    """Refuse what cannot be certified."""
+    check_task(task)
+    task.mixtures_for("Certificates exist", "bayesgap.evaluate works without")
+    task.check_images(x)
+    task.check_labels(y, len(x))
+    if not len(x):
+        raise BayesgapError("There are no points to certify.")
+    if box is not None:
+        _check_box(box)
 
 
 def _check_box(box: object) -> None:
@@ -159,19 +185,19 @@ def _check_box(box: object) -> None:
 
 
 def _prove(
-    prover: Prover, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"], found: Found
-) -> tuple[Float[Tensor, " n"], Claims]:
-    """What the multipliers found prove, and the claims with the log-weights that go with it.
+    prover: Prover, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"], result: SearchResult
+) -> tuple[Float[Tensor, " n"], Statements]:
+    """What the multipliers found prove, and the statements with the log-weights that go with it.
 
     Where H is all but singular at the multipliers, its definiteness is no longer certain. There a
     larger μ proves something, though less than the multipliers are worth; of targets that can never
     win, a much larger one does.
     """
-    steepness = 1 / found.pairs.multipliers.sum(dim=1)
+    steepness = 1 / result.pairs.multipliers.sum(dim=1)
     provable = (steepness >= LEAST) & (steepness <= MOST)
-    pairs, steepness = found.pairs[provable], steepness[provable]
+    pairs, steepness = result.pairs[provable], steepness[provable]
     shares = pairs.multipliers * steepness[:, None]
-    claims = Claims(
+    statements = Statements(
         point=pairs.point,
         target=pairs.target,
         own=torch.where(shares >= LEAST, pairs.own, UNUSED),
@@ -180,31 +206,32 @@ def _prove(
         log_weight=torch.zeros_like(steepness),
     )
     flat, labels = x.flatten(1).numpy(), y.numpy()
-    radii, distance = np.zeros(len(x)), found.moves.norm(dim=1).numpy()
+    radii, distance = np.zeros(len(x)), result.moves.norm(dim=1).numpy()
     for factor in (*STEEPER, *MUCH_STEEPER):
         rows = np.nonzero(radii * LAGGING < distance)[0] if factor > 1 else np.arange(len(x))
         if not len(rows):
             break
-        tried = claims._replace(steepness=factor * steepness)
+        tried = statements._replace(steepness=factor * steepness)
         if factor in MUCH_STEEPER:  # only for those that are not proven with what was best so far
-            claimed, _ = claims.of_points(len(x))
+            stated, _ = statements.of_points(len(x))
             proven = torch.ones(len(steepness), dtype=torch.bool)
-            heights = prover.heights(flat[rows], labels[rows], [claimed[i] for i in rows])
+            heights = prover.heights(flat[rows], labels[rows], [stated[i] for i in rows])
             for i, height in zip(rows.tolist(), heights, strict=True):
-                proven[claims.point == i] = torch.from_numpy(np.isfinite(height))
-            rows = claims.point[~proven].unique().numpy()
+                proven[statements.point == i] = torch.from_numpy(np.isfinite(height))
+            rows = statements.point[~proven].unique().numpy()
             if not len(rows):
                 break
-            tried = tried._replace(steepness=torch.where(proven, claims.steepness, tried.steepness))
-        claimed, _ = tried.of_points(len(x))
-        reached, log_weights = prover.radii(flat[rows], labels[rows], [claimed[i] for i in rows])
+            steeper = torch.where(proven, statements.steepness, tried.steepness)
+            tried = tried._replace(steepness=steeper)
+        stated, _ = tried.of_points(len(x))
+        reached, log_weights = prover.radii(flat[rows], labels[rows], [stated[i] for i in rows])
         for i, radius, weights in zip(rows.tolist(), reached, log_weights, strict=True):
             if radius > radii[i] or factor == 1:
-                mine = claims.point == i
+                mine = statements.point == i
                 radii[i] = radius
-                claims.steepness[mine] = tried.steepness[mine]
-                claims.log_weight[mine] = torch.from_numpy(weights)
-    return torch.from_numpy(radii), claims
+                statements.steepness[mine] = tried.steepness[mine]
+                statements.log_weight[mine] = torch.from_numpy(weights)
+    return torch.from_numpy(radii), statements
 
 
 def _nearest(
@@ -306,7 +333,8 @@ class _Boxed(nn.Module):
         self.box = box
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(x.clamp(*self.box))
+        logits: Tensor = self.classifier(x.clamp(*self.box))
+        return logits
 
 
 def _deciding(
@@ -314,17 +342,17 @@ def _deciding(
     x: Float[Tensor, "n C H W"],
     y: Int[Tensor, " n"],
     correct: Bool[Tensor, " n"],
-    claims: Claims,
+    statements: Statements,
 ) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
     """For each point the target of the largest weight, and the largest share that holds it.
 
-    Where nothing is claimed, the likeliest components; where misclassified, none.
+    Where nothing is stated, the likeliest components; where misclassified, none.
     """
     source, targets = classifier.likeliest_components(x, y)
     target = targets[:, 0]
-    order = claims.log_weight.argsort(stable=True)  # the largest of each point is written last
+    order = statements.log_weight.argsort(stable=True)  # the largest of each point is written last
     for row in order.tolist():
-        point = claims.point[row]
-        target[point] = claims.target[row]
-        source[point] = claims.own[row, claims.shares[row].argmax()]
+        point = statements.point[row]
+        target[point] = statements.target[row]
+        source[point] = statements.own[row, statements.shares[row].argmax()]
     return torch.where(correct, target, UNUSED), torch.where(correct, source, UNUSED)

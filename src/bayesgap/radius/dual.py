@@ -44,14 +44,14 @@ class Pairs:
 
     Attributes:
         point: Index of each problem's point.
-        z: The points' coordinates.
+        z: Coordinates of each problem's point.
         target: Index of each problem's target component.
-        own: Indices of own components; of an unused place, any index.
-        used: Which places are used: the first ones.
-        log_weight: log w of the target.
-        multipliers: λ, 0 in unused places.
-        value: Ψ(λ).
-        moves: The minimiser u*.
+        own: Indices of each problem's m own components; any index in an unused place.
+        used: Which of the m places are used: the first ones.
+        log_weight: log w of each target, in nats.
+        multipliers: λ of each own component; 0 in unused places.
+        value: Ψ(λ) of each problem, half a squared distance.
+        moves: The minimiser u* of each problem, in coordinates.
     """
 
     point: Int[Tensor, " B"]
@@ -65,7 +65,11 @@ class Pairs:
     moves: Float[Tensor, "B D"]
 
     def __getitem__(self, rows: Tensor) -> "Pairs":
-        """Some of the problems."""
+        """Some of the problems.
+
+        Args:
+            rows: Their indices, or whether to take each.
+        """
         return Pairs(**{name: tensor[rows] for name, tensor in vars(self).items()})
 
 
@@ -73,11 +77,12 @@ class Local(NamedTuple):
     """What the q_i of a batch of problems are made of.
 
     Attributes:
-        difference: s_j − s_i, of the inverse noises.
-        target_loadings, own_loadings: W_j and W_i.
-        constants: q_i(0).
-        gradients: Of q_i at 0.
-        hessians: Of q_i, where there are so few coordinates that they are formed.
+        difference: s_j − s_i, differences of the target's and the own components' inverse noises.
+        target_loadings: W_j of the target component.
+        own_loadings: W_i of each own component.
+        constants: q_i(0) of each own component, in nats.
+        gradients: The gradient of each q_i at 0.
+        hessians: The Hessian of each q_i; None unless coordinates are so few that it is formed.
     """
 
     difference: Float[Tensor, "B m S"]
@@ -88,21 +93,25 @@ class Local(NamedTuple):
     hessians: Float[Tensor, "B m D D"] | None
 
     def of(self, rows: Bool[Tensor, " B"]) -> "Local":
-        """Some of the problems."""
+        """Those of some of the problems.
+
+        Args:
+            rows: Whether to take each problem.
+        """
         hessians = None if self.hessians is None else self.hessians[rows]
         kept = {name: part[rows] for name, part in self._asdict().items() if part is not None}
         return Local(**{**kept, "hessians": hessians})
 
 
-class Evaluation(NamedTuple):
+class DualValue(NamedTuple):
     """Ψ at some multipliers, with its first two derivatives.
 
     Attributes:
-        legal: Whether H is positive definite there; else nothing else means anything.
-        value: Ψ.
-        moves: The minimiser u*.
-        slope: The gradient of Ψ.
-        curvature: Minus its Hessian.
+        legal: Whether H is positive definite there; where not, nothing else means anything.
+        value: Ψ of each problem, at most half the squared distance that it is about.
+        moves: The minimiser u* of each problem, in coordinates.
+        slope: The gradient of Ψ in the multipliers.
+        curvature: Minus the Hessian of Ψ in the multipliers.
     """
 
     legal: Bool[Tensor, " B"]
@@ -123,11 +132,11 @@ def ascend(
     """Climb Ψ from where some pairs' multipliers are, in place.
 
     Args:
-        frame: The components.
-        pairs: Problems.
-        rows: Which of them to climb.
+        frame: The components in few coordinates.
+        pairs: The problems; their multipliers, values and moves are overwritten.
+        rows: Indices of the problems to climb.
         entropic: Whether the entropy belongs to Ψ (the rule of the log-sum-exp).
-        enough: Values above which a pair need not be climbed on.
+        enough: For each problem, the value of Ψ above which it need not be climbed on.
     """
     width, (latent, dimension) = pairs.own.shape[1], frame.loadings.shape[1:]
     floats = dimension * (COPIES * (width + 1) * latent + 4 * width)
@@ -152,7 +161,7 @@ def _ascend(
     reach = torch.full_like(value, torch.inf)
     for _ in range(ITERATIONS):
         trial = (current + step).clamp(min=0)
-        e = _evaluate(at, trial, entropic)
+        e = _dual_value(at, trial, entropic)
         better = e.legal & (e.value >= value)
         rows = live[better]
         pairs.multipliers[rows, :width] = trial[better]
@@ -234,7 +243,7 @@ def _factorised(
     return (diagonal > 0).all(dim=1) & (outer_info == 0) & (inner_info == 0), inverse
 
 
-def _evaluate(at: Local, multipliers: Float[Tensor, "B m"], entropic: bool) -> Evaluation:
+def _dual_value(at: Local, multipliers: Float[Tensor, "B m"], entropic: bool) -> DualValue:
     """Ψ, its minimiser and its derivatives."""
     definite, inverse = _factorised(at, multipliers)
     gradient = (multipliers[:, :, None] * at.gradients).sum(dim=1, keepdim=True)
@@ -252,11 +261,11 @@ def _evaluate(at: Local, multipliers: Float[Tensor, "B m"], entropic: bool) -> E
         value = value - (multipliers * shares.log()).sum(dim=1)
         q = q - shares.log()
         curvature = curvature + torch.diag_embed(1 / (shares * sums)) - 1 / sums[:, :, None]
-    return Evaluation(definite & value.isfinite(), value, u.squeeze(1), q, curvature)
+    return DualValue(definite & value.isfinite(), value, u.squeeze(1), q, curvature)
 
 
 def _newton(
-    e: Evaluation, multipliers: Float[Tensor, "B m"], used: Bool[Tensor, "B m"], entropic: bool
+    e: DualValue, multipliers: Float[Tensor, "B m"], used: Bool[Tensor, "B m"], entropic: bool
 ) -> tuple[Float[Tensor, "B m"], Float[Tensor, " B"]]:
     """Newton's step of the multipliers that are free to move, and the gain that it promises.
 

@@ -21,13 +21,14 @@ class Frame(NamedTuple):
     """Quadratics a_k(z) = constants_k − ½ (z − m_k)ᵀ(diag(s_k) − W_kᵀW_k)(z − m_k), in nats.
 
     Attributes:
-        basis: Orthonormal columns of all coordinates but the last, or None where the coordinates
-            are the pixels.
-        centre: Pixel values of the origin.
-        means: m.
-        precisions: s, the inverse noise variances; one for all coordinates where isotropic.
-        loadings: W.
-        constants: log prior + log pi + the logarithm of the Gaussian's normalisation.
+        basis: Orthonormal directions, in pixels, of all coordinates but the last, one a column;
+            None where the coordinates are the pixels.
+        centre: The pixel values at the origin of the coordinates.
+        means: m of each component, in coordinates.
+        precisions: s of each component, its inverse noise variances: one for each of the D
+            coordinates, or one for all (S = 1) where noises are isotropic.
+        loadings: W of each component, so that W_kᵀW_k is what factors take off the precision.
+        constants: log prior + log pi + the logarithm of the Gaussian's normalisation, in nats.
     """
 
     basis: Float[Tensor, "d D-1"] | None
@@ -38,7 +39,11 @@ class Frame(NamedTuple):
     constants: Float[Tensor, " K"]
 
     def coordinates(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n D"]:
-        """Where images lie."""
+        """Where images lie.
+
+        Args:
+            x: The images, flattened.
+        """
         centred = x - self.centre
         if self.basis is None:
             return centred
@@ -49,16 +54,27 @@ class Frame(NamedTuple):
     def displacements(
         self, x: Float[Tensor, "n d"], moves: Float[Tensor, "n D"]
     ) -> Float[Tensor, "n d"]:
-        """What moves in coordinates are in pixels; the last is along what is left of each image."""
+        """What moves in coordinates are in pixels.
+
+        Args:
+            x: The images, flattened, that are moved.
+            moves: A move for each image; its last coordinate is along what the basis leaves over.
+        """
         if self.basis is None:
             return moves
         centred = x - self.centre
         rest = centred - centred @ self.basis @ self.basis.mT
         length = rest.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
-        return moves[:, :-1] @ self.basis.mT + moves[:, -1:] / length * rest
+        pixels: Float[Tensor, "n d"]
+        pixels = moves[:, :-1] @ self.basis.mT + moves[:, -1:] / length * rest
+        return pixels
 
     def values(self, z: Float[Tensor, "n D"]) -> Float[Tensor, "n K"]:
-        """a_k(z) of every component."""
+        """a_k(z) of every component, in nats.
+
+        Args:
+            z: Points in coordinates.
+        """
         components, latent, dimension = self.loadings.shape
         s, m = self.precisions.expand(-1, dimension), self.means
         shifts = (self.loadings @ m[:, :, None]).flatten()
@@ -73,19 +89,33 @@ class Frame(NamedTuple):
         return diagonals - self.loadings.mT @ self.loadings
 
     def slopes(self, z: Float[Tensor, "n D"], component: Int[Tensor, " n"]) -> Float[Tensor, "n D"]:
-        """Σ_k⁻¹(z − m_k), minus the gradient of a_k, of one component at each point."""
+        """Σ_k⁻¹(z − m_k), minus the gradient of a_k, of one component at each point.
+
+        Args:
+            z: Points in coordinates.
+            component: k, the index of a component for each point.
+        """
         offset = z - self.means[component]
         return self.times(component, offset)
 
     def times(self, component: Int[Tensor, " n"], v: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
-        """Σ_k⁻¹v of one component at each vector."""
+        """Σ_k⁻¹v of one component at each vector.
+
+        Args:
+            component: k, the index of a component for each vector.
+            v: Vectors in coordinates.
+        """
         loadings = self.loadings[component]
         inside = loadings @ v[:, :, None]
         return self.precisions[component] * v - (loadings.mT @ inside).squeeze(2)
 
 
 def frame(density: MixtureOfFactorAnalyzers) -> Frame:
-    """The components of a mixture, in few coordinates where that is exact."""
+    """The components of a mixture, in few coordinates where that is exact.
+
+    Args:
+        density: The mixture; of a task, the `marginal` of its Bayes-optimal classifier.
+    """
     whitening, (components, dimension) = density.whitening, density.means.shape
     loadings, precisions = whitening.projections[:, :-1], 1 / density.noise
     log_determinants = 2 * whitening.cholesky.diagonal(dim1=1, dim2=2).log().sum(dim=1)

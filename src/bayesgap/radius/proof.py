@@ -3,7 +3,7 @@
 This module shares no code with the search for multipliers, and trusts nothing that it found.
 It works on the images and the parameters of the densities themselves, in float64 and NumPy, one
 pair of a point and a target component at a time, and says for each what no point of a ball can
-exceed. The statement proven, at a point x of class y: for all ‖u‖ ≤ r and each other class c,
+exceed. What is proven, at a point x of class y: for all ‖u‖ ≤ r and each other class c,
 
     S_c(x + u) < S_y(x + u),    S_y = log Σ_i exp a_i,    S_c = log Σ_j exp b_j,
 
@@ -54,8 +54,8 @@ TOO_LARGE = (
 )
 SMALLEST_RADIUS = 1e-6  # where the search for one begins
 LEAST, MOST = 1e-100, 1e100  # of shares and μ: far from where numbers over- or underflow
-BLOCK_BYTES = 128 * 2**20
-VECTORS = 8  # of d numbers that a claim needs at once
+BLOCK_BYTES = 128 * 2**20  # of what is kept in memory at once
+VECTORS = 8  # of d numbers that a statement needs at once
 NEGLIGIBLE = 1e-12  # by which the sum of weights stays below 1, more than its own rounding
 
 Vector = Float[np.ndarray, "_"]  # of any length
@@ -66,19 +66,22 @@ def gamma(operations: int) -> float:
     """γ: bounds the relative rounding error of a sum of products, in any order (Higham, ch. 3).
 
     A hundredth more than k·u/(1 − k·u), for the rounding of the bounds themselves.
+
+    Args:
+        operations: k, how many roundings go into the sum.
     """
     return 1.01 * operations * ROUNDING / (1 - operations * ROUNDING)
 
 
 @dataclass(frozen=True)
-class Claim:
-    """What is claimed to hold a target component off.
+class Statement:
+    """Which own components, with which shares, are stated to hold a target component off.
 
     Attributes:
-        target: Its index among all classes' components.
+        target: Index of the target among all classes' components.
         own: Indices of components of the own class; at least one.
         shares: v, one for each of them, positive; divided by their sum.
-        steepness: μ, in nats per squared unit; positive.
+        steepness: μ, in nats per squared pixel unit; positive.
     """
 
     target: int
@@ -88,21 +91,29 @@ class Claim:
 
 
 def _norms(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
-    return np.sqrt(np.einsum("nd,nd->n", rows, rows))
+    roots: Float[np.ndarray, " n"] = np.sqrt(np.einsum("nd,nd->n", rows, rows))
+    return roots
 
 
 class Enclosure:
     """One component at points z: its log-joint and Σ⁻¹(z − mu), with bounds of their errors.
 
     Attributes:
-        low, high: Of log prior + log pi + log N(z; mu, Σ).
-        near, far: Of the squared Mahalanobis distance.
-        pull: Σ⁻¹(z − mu).
-        pull_error: Of its norm.
+        low: At most log prior + log pi + log N(z; mu, Σ) of each point, in nats.
+        high: At least log prior + log pi + log N(z; mu, Σ) of each point, in nats.
+        near: At most the squared Mahalanobis distance of each point.
+        far: At least the squared Mahalanobis distance of each point.
+        pull: Σ⁻¹(z − mu) of each point, as computed, of shape (n, d).
+        pull_error: At least the norm of the error of each point's pull.
     """
 
     def __init__(self, component: "Component", z: Float[np.ndarray, "n d"]):
-        """Score the points."""
+        """Score the points.
+
+        Args:
+            component: The Gaussian to score by.
+            z: The points, flattened.
+        """
         c, (d, latent) = component, component.factors.shape
         offset = z - c.mean
         y = c.latent(offset)
@@ -132,17 +143,29 @@ class Component:
     """One Gaussian: its parameters as given, and what is derived from them.
 
     Attributes:
-        label: Its class.
-        mean, factors, noise: mu, A, D.
-        scaled: N = D⁻¹A.
-        factor_norms, scaled_norms: Of the columns of A and N, rounded up.
-        capacitance, cholesky: M = I + AᵀD⁻¹A, and its lower factor.
-        constant, constant_error: log prior + log pi − ½ log|2πΣ|, and a bound of its rounding.
+        label: The class that the component belongs to.
+        mean: The mean mu, of shape (d,).
+        factors: The factors A, of shape (d, l).
+        noise: The diagonal of D, of shape (d,).
+        latent_size: l, the number of factors.
+        scaled: N = D⁻¹A, of shape (d, l).
+        factor_norms: Norms of the columns of A, of shape (l,), rounded up.
+        scaled_norms: Norms of the columns of N, of shape (l,), rounded up.
+        capacitance: M = I + AᵀD⁻¹A, of shape (l, l).
+        cholesky: The lower Cholesky factor of M.
+        constant: log prior + log pi − ½ log|2πΣ|, in nats.
+        constant_error: A bound of the constant's rounding error, in nats.
         steepest: max D^(-1/2), which bounds the norm of Σ^(-1/2).
     """
 
     def __init__(self, label: int, prior: float, density: MixtureOfFactorAnalyzers, index: int):
         """Take one component out of a density.
+
+        Args:
+            label: The class that the density is of.
+            prior: The prior probability of that class.
+            density: The mixture that holds the component.
+            index: The component's place in the mixture.
 
         Raises:
             BayesgapError: its covariance is too near to singular to bound its determinant.
@@ -182,21 +205,51 @@ class Component:
         self.steepest = (1 + gamma(4)) / math.sqrt(self.noise.min())
 
     def latent(self, offset: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n l"]:
-        """M⁻¹AᵀD⁻¹(x − mu), about."""
-        right = (offset @ self.scaled).T
-        return dpotrs(self.cholesky, right, lower=1)[0].T if right.size else right.T
+        """M⁻¹AᵀD⁻¹(x − mu), about.
+
+        Args:
+            offset: x − mu of each point.
+        """
+        right: Float[np.ndarray, "l n"] = (offset @ self.scaled).T
+        if not right.size:
+            return right.T
+        solved: Float[np.ndarray, "l n"] = dpotrs(self.cholesky, right, lower=1)[0]
+        return solved.T
 
 
 class Prover:
-    """Proves radii of one task under one rule."""
+    """Proves radii of one task under one rule.
+
+    Attributes:
+        rule: How a class's log-joint comes from its components'.
+        components: All classes' components, in the order of `BayesClassifier.component_class`.
+        labels: The class of each component.
+        members: For each class, which components are its own.
+        steepest: max D^(-1/2) of each component.
+        ceilings: At least log prior + log pi − ½ log|2πΣ| of each component, in nats.
+        columns: Where each component's factors begin among those of all, and where the last end.
+        products: NᵀN for the N of all components side by side, where all noises are isotropic and
+            they are few enough; else None.
+        floors: At most log prior + log pi − ½ log|2πΣ| of each component, in nats.
+    """
 
     def __init__(self, task: Task, rule: Rule):
-        """Derive from the task's parameters what proofs need."""
+        """Derive from the task's parameters what proofs need.
+
+        Args:
+            task: The task whose optimum the proofs are about.
+            rule: How a class's log-joint comes from its components': by their log-sum-exp, or
+                by the largest.
+
+        Raises:
+            BayesgapError: a density is no mixture of factor analyzers, or a covariance is too near
+                to singular to prove anything.
+        """
         self.rule = rule
         self.components = [
             Component(label, prior, density, k)
             for label, (prior, density) in enumerate(
-                zip(task.priors.tolist(), task.densities, strict=True)
+                zip(task.priors.tolist(), task.mixtures, strict=True)
             )
             for k in range(density.components)
         ]
@@ -217,60 +270,72 @@ class Prover:
         self,
         x: Float[np.ndarray, "n d"],
         y: Int[np.ndarray, " n"],
-        claims: Sequence[Sequence[Claim]],
+        statements: Sequence[Sequence[Statement]],
     ) -> tuple[Float[np.ndarray, " n"], list[Vector]]:
-        """The largest radius that the claims prove at each point, and log w of each target there.
+        """The largest radius that the statements prove at each point, and the weights there.
 
         Args:
             x: The points, flattened.
-            y: The classes that decide them.
-            claims: For each point, at most one for each component of another class. Components
-                without a claim are bounded by their Mahalanobis distance alone.
+            y: The classes that decide the points.
+            statements: For each point, at most one for each component of another class.
+                Components without a statement are bounded by their Mahalanobis distance alone.
 
         Returns:
-            Radii, 0 where nothing is proven, and for each point as many log-weights as claims.
+            Radii in pixel units, 0 where nothing is proven; and for each point, log w of the
+            target of each of its statements at that radius.
         """
         radii, weights = np.zeros(len(x)), []
-        for i, statement in enumerate(self._statements(x, y, claims)):
-            radii[i] = statement.radius()
-            weights.append(statement.log_weights(radii[i])[statement.targets])
+        for i, proof in enumerate(self._proofs(x, y, statements)):
+            radii[i] = proof.radius()
+            weights.append(proof.log_weights(radii[i])[proof.targets])
         return radii, weights
 
     def heights(
         self,
         x: Float[np.ndarray, "n d"],
         y: Int[np.ndarray, " n"],
-        claims: Sequence[Sequence[Claim]],
+        statements: Sequence[Sequence[Statement]],
     ) -> list[Vector]:
-        """C of each point's claims; infinite where it cannot be proven. Arguments as of `radii`."""
-        return [statement.heights for statement in self._statements(x, y, claims)]
+        """C of each point's statements, in nats; infinite where it cannot be proven.
+
+        Args:
+            x: The points, flattened.
+            y: The classes that decide the points.
+            statements: For each point, at most one for each component of another class.
+        """
+        return [proof.heights for proof in self._proofs(x, y, statements)]
 
     def confirm(
         self,
         x: Float[np.ndarray, "n d"],
         y: Int[np.ndarray, " n"],
-        claims: Sequence[Sequence[Claim]],
+        statements: Sequence[Sequence[Statement]],
         radii: Float[np.ndarray, " n"],
         log_weights: Sequence[Vector],
     ) -> Bool[np.ndarray, " n"]:
-        """Whether the claims prove these radii at the points, with these weights of the targets.
+        """Whether the statements prove these radii at the points, with these weights of targets.
 
         Args:
             x: The points, flattened.
-            y: The classes that decide them.
-            claims: As for `radii`.
-            radii: A radius of 0 holds by itself.
-            log_weights: log w, for each point as many as claims.
+            y: The classes that decide the points.
+            statements: For each point, at most one for each component of another class.
+            radii: The radius to prove at each point, in pixel units; one of 0 holds by itself.
+            log_weights: For each point, log w of the target of each of its statements.
         """
         held = np.zeros(len(x), dtype=bool)
-        for i, statement in enumerate(self._statements(x, y, claims)):
-            held[i] = radii[i] == 0 or statement.holds(float(radii[i]), log_weights[i])
+        for i, proof in enumerate(self._proofs(x, y, statements)):
+            held[i] = radii[i] == 0 or proof.holds(float(radii[i]), log_weights[i])
         return held
 
     def decided_otherwise(
         self, x: Float[np.ndarray, "n d"], y: Int[np.ndarray, " n"]
     ) -> Bool[np.ndarray, " n"]:
-        """Whether the log-joint of another class certainly exceeds that of y, rounding counted."""
+        """Whether the log-joint of another class certainly exceeds that of y, rounding counted.
+
+        Args:
+            x: The points, flattened.
+            y: A class for each point.
+        """
         low, high = np.empty((2, len(x), len(self.components)))
         for k, component in enumerate(self.components):
             enclosure = Enclosure(component, x)
@@ -284,30 +349,35 @@ class Prover:
         rows = np.arange(len(x))
         own = highs[rows, y]
         lows[rows, y] = -np.inf
-        return lows.max(axis=1) > own + gamma(16) * (np.abs(own) + 1)
+        above: Bool[np.ndarray, " n"] = lows.max(axis=1) > own + gamma(16) * (np.abs(own) + 1)
+        return above
 
-    def _statements(
+    def _proofs(
         self,
         x: Float[np.ndarray, "n d"],
         y: Int[np.ndarray, " n"],
-        claims: Sequence[Sequence[Claim]],
-    ) -> Iterator["Statement"]:
-        """What is claimed at each point, computed for a block of points at a time."""
-        # Vectors of d numbers: a pull of every component, and some for each claim.
-        vectors = len(self.components) + VECTORS * max(map(len, claims), default=0)
+        statements: Sequence[Sequence[Statement]],
+    ) -> Iterator["PointProof"]:
+        """What the statements prove at each point, computed for a block of points at a time."""
+        # Vectors of d numbers: a pull of every component, and some for each statement.
+        vectors = len(self.components) + VECTORS * max(map(len, statements), default=0)
         step = max(1, BLOCK_BYTES // (8 * vectors * x.shape[1]))
         for start in range(0, len(x), step):
             rows = slice(start, start + step)
-            some, claimed = x[rows], claims[rows]
+            some, stated = x[rows], statements[rows]
             at = [Enclosure(component, some) for component in self.components]
             near, far = (np.sqrt([getattr(e, name) for e in at]).T for name in ("near", "far"))
-            heights = iter(self._heights(some, [e.pull for e in at], _Batch(claimed)))
-            for label, mine, *distances in zip(y[rows], claimed, near, far, strict=True):
+            heights = iter(self._heights(some, [e.pull for e in at], _Batch(stated)))
+            for label, mine, *distances in zip(y[rows], stated, near, far, strict=True):
                 own = np.array([*itertools.islice(heights, len(mine))])
-                yield Statement(self, int(label), mine, own, *distances)
+                yield PointProof(self, int(label), mine, own, *distances)
 
     def total(self, log_weights: Vector) -> float:
-        """What log-weights amount to under the rule: their log-sum-exp, or the largest."""
+        """What log-weights amount to under the rule: their log-sum-exp, or the largest.
+
+        Args:
+            log_weights: One for each of some components.
+        """
         largest = float(log_weights.max())
         if self.rule == "max-component" or not math.isfinite(largest):
             return largest
@@ -316,12 +386,12 @@ class Prover:
     def _heights(
         self, x: Float[np.ndarray, "n d"], pulls: Sequence[Matrix], batch: "_Batch"
     ) -> Float[np.ndarray, " B"]:
-        """C of each claim; infinite where it cannot be proven.
+        """C of each statement, in nats; infinite where it cannot be proven.
 
         Args:
-            x: The points.
-            pulls: Σ⁻¹(x − mu) of each component at each point, about.
-            batch: What is claimed at them.
+            x: The points, flattened.
+            pulls: For each component, Σ⁻¹(x − mu) at each point, about.
+            batch: The statements at the points.
         """
         mu, point = batch.steepness, batch.point
         # Of isotropic noises one pixel stands for all.
@@ -335,19 +405,19 @@ class Prover:
             gradient[rows] += factor * pulls[k][point[rows]]
         diagonal -= SHIFT * mu + gamma(2 * batch.width + 8) * sums
         systems = [
-            self._system(claim, row, x.shape[1])
-            for claim, row in zip(batch.claims, diagonal, strict=True)
+            self._system(statement, row, x.shape[1])
+            for statement, row in zip(batch.statements, diagonal, strict=True)
         ]
         first = gradient / diagonal
         right, codes = np.zeros((2, len(mu), self.columns[-1]))
         for k, rows, _ in batch.parts:
             right[rows, self._span(k)] = first[rows] @ self.components[k].scaled
         correction, proven = np.zeros_like(first), np.zeros(len(mu), dtype=bool)
-        for row, (claim, system) in enumerate(zip(batch.claims, systems, strict=True)):
+        for row, (statement, system) in enumerate(zip(batch.statements, systems, strict=True)):
             if system is None:
                 continue
             matrix, lifted = system
-            columns = self._columns([*claim.own, claim.target])
+            columns = self._columns([*statement.own, statement.target])
             known = np.concatenate([right[row, columns], first[row, lifted]])
             try:
                 code = np.linalg.solve(matrix, known)
@@ -358,18 +428,20 @@ class Prover:
         for k, rows, _ in batch.parts:
             correction[rows] += codes[rows, self._span(k)] @ self.components[k].scaled.T
         z = x[point] + first - correction / diagonal
-        return np.where(proven, self._maxima(x[point], z, batch), np.inf)
+        heights: Float[np.ndarray, " B"]
+        heights = np.where(proven, self._maxima(x[point], z, batch), np.inf)
+        return heights
 
     def _system(
-        self, claim: Claim, diagonal: Vector, d: int
+        self, statement: Statement, diagonal: Vector, d: int
     ) -> tuple[Matrix, Int[np.ndarray, " lifted"]] | None:
         """The equations of the maximiser's codes, or None where it is not certainly the maximum.
 
         Pixels where the diagonal is not positive join the rows that make H smaller: they are
         lifted to μ in place, and come back.
         """
-        own = [self.components[i] for i in claim.own]
-        target, v, mu = self.components[claim.target], claim.shares, claim.steepness
+        own = [self.components[i] for i in statement.own]
+        target, v, mu = self.components[statement.target], statement.shares, statement.steepness
         if not (v.min() >= LEAST and v.max() <= 1 and LEAST <= mu <= MOST):
             return None
         low = diagonal < LIFTED * mu
@@ -379,7 +451,7 @@ class Prover:
         lift = mu - np.broadcast_to(diagonal, d)[lifted]
         diagonal[low] = mu
         held = sum(c.latent_size for c in own)
-        gram = self._gram([*claim.own, claim.target], diagonal, lifted)
+        gram = self._gram([*statement.own, statement.target], diagonal, lifted)
         above = _blocks([c.capacitance / share for share, c in zip(v, own, strict=True)])
         below = _blocks([target.capacitance, np.diag(1 / lift)])
         system = gram + _blocks([above, -below])
@@ -395,8 +467,10 @@ class Prover:
         return slice(*self.columns[k : k + 2])
 
     def _columns(self, involved: Sequence[int]) -> Int[np.ndarray, " columns"]:
-        """Where the factors of several are."""
-        return np.concatenate([np.arange(*self.columns[k : k + 2]) for k in involved])
+        """Where the factors of several components are."""
+        columns: Int[np.ndarray, " columns"]
+        columns = np.concatenate([np.arange(*self.columns[k : k + 2]) for k in involved])
+        return columns
 
     def _gram(
         self, involved: Sequence[int], diagonal: Vector, lifted: Int[np.ndarray, " lifted"]
@@ -407,11 +481,13 @@ class Prover:
         """
         if self.products is not None and not len(lifted):
             columns = self._columns(involved)
-            return self.products[np.ix_(columns, columns)] / diagonal[0]
+            shared: Matrix = self.products[np.ix_(columns, columns)] / diagonal[0]
+            return shared
         units = np.zeros((len(self.components[0].mean), len(lifted)))
         units[lifted, np.arange(len(lifted))] = 1
         rows = np.concatenate([*(self.components[k].scaled for k in involved), units], axis=1)
-        return rows.T @ (rows / diagonal[:, None])
+        products: Matrix = rows.T @ (rows / diagonal[:, None])
+        return products
 
     def _definite(self, outer: Matrix, gram: Matrix, below: Matrix, inner: Matrix, d: int) -> bool:
         """Whether below − G_nn + G_nv outer⁻¹ G_vn is certainly positive definite."""
@@ -458,35 +534,42 @@ class Prover:
         value += gamma(d + 16) * 0.5 * mu * squared
         error += gamma(2 * width + 8) * (size + mu * length)
         steep = (1 + gamma(d + 8)) * _norms(gradient) + 1.01 * error
-        return value + 1.01 * steep**2 / (2 * SHIFT * mu)
+        highest: Float[np.ndarray, " B"] = value + 1.01 * steep**2 / (2 * SHIFT * mu)
+        return highest
 
 
 class _Batch:
-    """The claims at several points, and what they involve.
+    """The statements at several points, and what they involve.
 
     Attributes:
-        claims: One point's after the other's, their shares made to sum to 1.
-        point: The index of each claim's point.
-        steepness: μ, in a column.
-        entropy: H(v).
-        width: The largest number of own components.
-        parts: Each component involved, the claims that involve it, and in a column what its
-            log-joint is multiplied with there to be subtracted: v, or −1 for the target's.
+        statements: One point's after the other's, their shares made to sum to 1.
+        point: The index of each statement's point.
+        steepness: μ of each statement, in a column.
+        entropy: H(v) of each statement, in nats.
+        width: The largest number of own components in a statement.
+        parts: Each component involved, the rows of the statements that involve it, and in a
+            column what its log-joint is multiplied with there to be subtracted: v, or −1 for the
+            target's.
     """
 
-    def __init__(self, claims: Sequence[Sequence[Claim]]):
-        self.claims = [
-            replace(claim, shares=claim.shares / claim.shares.sum())
-            for some in claims
-            for claim in some
+    def __init__(self, statements: Sequence[Sequence[Statement]]):
+        """Join the statements.
+
+        Args:
+            statements: For each point, its statements.
+        """
+        self.statements = [
+            replace(statement, shares=statement.shares / statement.shares.sum())
+            for some in statements
+            for statement in some
         ]
-        self.point = np.repeat(np.arange(len(claims)), [len(some) for some in claims])
-        self.steepness = np.array([claim.steepness for claim in self.claims]).reshape(-1, 1)
-        self.entropy = np.array([-(c.shares * np.log(c.shares)).sum() for c in self.claims])
-        self.width = max((len(claim.own) for claim in self.claims), default=0)
+        self.point = np.repeat(np.arange(len(statements)), [len(some) for some in statements])
+        self.steepness = np.array([s.steepness for s in self.statements]).reshape(-1, 1)
+        self.entropy = np.array([-(s.shares * np.log(s.shares)).sum() for s in self.statements])
+        self.width = max((len(statement.own) for statement in self.statements), default=0)
         factors: dict[int, dict[int, float]] = {}
-        for row, claim in enumerate(self.claims):
-            for k, share in zip((*claim.own, claim.target), (*claim.shares, -1.0), strict=True):
+        for row, s in enumerate(self.statements):
+            for k, share in zip((*s.own, s.target), (*s.shares, -1.0), strict=True):
                 factors.setdefault(k, {})[row] = share
         self.parts = [
             (k, np.array([*some]), np.array([*some.values()])[:, None])
@@ -494,39 +577,57 @@ class _Batch:
         ]
 
 
-class Statement:
-    """What the claims at one point say, as a function of the radius."""
+class PointProof:
+    """What the statements at one point prove, as a function of the radius.
+
+    Attributes:
+        heights: C of each statement, in nats; infinite where it cannot be proven.
+        steepness: μ of each statement, in nats per squared pixel unit.
+        targets: The index of each statement's target component.
+        near: At most the Mahalanobis distance from each component.
+        far: At least the Mahalanobis distance from each component.
+        own: Which components are of the class that decides the point.
+        others: For each other class, which components are of it.
+    """
 
     def __init__(
         self,
         prover: Prover,
         y: int,
-        claims: Sequence[Claim],
-        heights: Float[np.ndarray, " claims"],
+        statements: Sequence[Statement],
+        heights: Float[np.ndarray, " statements"],
         near: Float[np.ndarray, " K"],
         far: Float[np.ndarray, " K"],
     ):
-        """Hold the constants C of claims, and bounds of all Mahalanobis distances.
+        """Hold what bounds each component's log-joint around the point.
+
+        Args:
+            prover: The task's components and the rule.
+            y: The class that decides the point.
+            statements: At most one for each component of another class.
+            heights: C of each statement, in nats.
+            near: At most the Mahalanobis distance from each component.
+            far: At least the Mahalanobis distance from each component.
 
         Raises:
-            BayesgapError: a claim takes components of the wrong class, or one twice.
+            BayesgapError: a statement takes components of the wrong class, or one twice.
         """
-        for claim in claims:
-            own = list(claim.own)
+        for statement in statements:
+            own = list(statement.own)
             if (
-                prover.labels[claim.target] == y
+                prover.labels[statement.target] == y
                 or (prover.labels[own] != y).any()
                 or len(set(own)) < len(own)
             ):
                 raise BayesgapError(
-                    f"A claim at a point of class {y} holds components {own} against "
-                    f"{claim.target}: the former must be of that class and each there once, the "
-                    "latter of another."
+                    f"A statement at a point of class {y} holds components {own} against "
+                    f"{statement.target}: the former must be of that class and each there once, "
+                    "the latter of another."
                 )
         self.prover = prover
         self.heights = np.where(np.isnan(heights), np.inf, heights)
-        self.steepness = np.array([claim.steepness for claim in claims])
-        self.targets = np.array([claim.target for claim in claims], dtype=int)
+        self.steepness = np.array([statement.steepness for statement in statements])
+        self.targets = np.array([statement.target for statement in statements], dtype=int)
         # What overflowed is not known.
         self.near = np.where(np.isfinite(near), near, 0.0) * (1 - gamma(8))
         self.far = np.where(np.isfinite(far), far, np.inf) * (1 + gamma(8))
@@ -534,26 +635,34 @@ class Statement:
         self.others = [which for label, which in enumerate(prover.members) if label != y]
 
     def log_weights(self, r: float) -> Float[np.ndarray, " K"]:
-        """M_j(r) of all components; those of the own class mean nothing."""
+        """M_j(r) of all components, in nats; those of the own class mean nothing.
+
+        Args:
+            r: The radius, in pixel units.
+        """
         prover, reach = self.prover, r * self.prover.steepest
         tops = prover.ceilings - 0.5 * np.maximum(0.0, self.near - reach) ** 2
         tops += gamma(16) * (np.abs(prover.ceilings) + (self.near + reach) ** 2)
         bottoms = prover.floors - 0.5 * (self.far + reach) ** 2
         bottoms -= gamma(16) * (np.abs(prover.floors) + (self.far + reach) ** 2)
-        above = tops - bottoms[self.own].max()
+        above: Float[np.ndarray, " K"] = tops - bottoms[self.own].max()
         rise = 0.5 * self.steepness * (r * r)
-        claimed = self.heights + rise + gamma(8) * (np.abs(self.heights) + rise)
-        claimed[np.isnan(claimed)] = np.inf
-        above[self.targets] = np.minimum(above[self.targets], claimed)
+        stated = self.heights + rise + gamma(8) * (np.abs(self.heights) + rise)
+        stated[np.isnan(stated)] = np.inf
+        above[self.targets] = np.minimum(above[self.targets], stated)
         return above
 
     def room(self, log_weights: Float[np.ndarray, " K"]) -> float:
-        """Positive where no class's targets reach the weight that would make it win."""
+        """Positive where no class's targets reach the weight that would make it win.
+
+        Args:
+            log_weights: log w of all components, in nats.
+        """
         totals = [self.prover.total(log_weights[which]) for which in self.others]
         return -NEGLIGIBLE - float(np.max(totals))  # NaN if any is, unlike Python's max
 
     def radius(self) -> float:
-        """The largest radius at which there is room, less a little."""
+        """The largest radius at which there is room, in pixel units, less a little."""
 
         def room(r: float) -> float:
             return self.room(self.log_weights(r))
@@ -566,13 +675,19 @@ class Statement:
         while room(beyond) > 0:
             beyond *= 2
         # Halving may have to go from 1 to the smallest of numbers.
-        r = brentq(room, 0.0, beyond, xtol=1e-300, rtol=ROOT, maxiter=2_000) * (1 - 2 * ROOT)
+        root: float = brentq(room, 0.0, beyond, xtol=1e-300, rtol=ROOT, maxiter=2_000)
+        r = root * (1 - 2 * ROOT)
         while not room(r) > 0:
             r *= 1 - 1e-9
         return r
 
-    def holds(self, r: float, log_weights: Float[np.ndarray, " claims"]) -> bool:
-        """Whether no target needs more than its weight at this radius, and there is room."""
+    def holds(self, r: float, log_weights: Float[np.ndarray, " statements"]) -> bool:
+        """Whether no target needs more than its weight at this radius, and there is room.
+
+        Args:
+            r: The radius, in pixel units.
+            log_weights: log w of each statement's target, in nats.
+        """
         above = self.log_weights(r)
         enough = bool((above[self.targets] <= log_weights).all())
         above[self.targets] = log_weights

@@ -35,13 +35,13 @@ HALVINGS = 30  # of the way to the crossing
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """What a search leaves: the nearest adversarial points, and multipliers.
 
     Attributes:
-        moves: Pixel displacements to points that the classifier decides otherwise; 0 where none
-            was found.
-        pairs: Multipliers of all targets that may decide.
+        moves: For each point, the displacement in pixels to the nearest one found that the
+            classifier decides otherwise; 0 where none was found.
+        pairs: Each point with each target that may decide its radius, and their multipliers.
     """
 
     moves: Float[Tensor, "n d"]
@@ -50,14 +50,14 @@ class Found:
 
 def search(
     classifier: BayesClassifier, frame: Frame, x: Float[Tensor, "n d"], y: Int[Tensor, " n"]
-) -> Found:
+) -> SearchResult:
     """Look for the nearest point of another decision, and for multipliers, at decided points.
 
     Args:
-        classifier: Of the task, in float64.
-        frame: Of the classifier's `marginal`.
-        x: Points, flattened, that it decides as y.
-        y: Their labels.
+        classifier: The task's Bayes-optimal classifier, in float64.
+        frame: The components of the classifier's `marginal`, in few coordinates.
+        x: The points, flattened; the classifier decides them as y.
+        y: The label of each point.
     """
     searching = _Search(classifier, frame, x, y)
     first = searching.likeliest_targets()
@@ -67,7 +67,7 @@ def search(
     searching.climb(pairs)
     searching.complete(pairs)
     pairs = pairs[searching.possible(pairs.point, pairs.target)]
-    return Found(searching.frame.displacements(x, searching.moves), pairs)
+    return SearchResult(searching.frame.displacements(x, searching.moves), pairs)
 
 
 class _Search:

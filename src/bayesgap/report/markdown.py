@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bayesgap.paper.claim import Claim, Number
-from bayesgap.report import words
+from bayesgap.drawing import words
+from bayesgap.paper.engine.claim import Claim, Number
 
 
 def claims_page(claims: Mapping[str, Sequence[Claim]], document: Mapping[str, Any]) -> str:
     """Every claim with its verdict, and every number behind it.
 
     Args:
-        claims: Of each figure or table.
+        claims: The claims of each figure or table, by its name.
         document: What `results.json` holds.
     """
     rows = [(where, claim) for where, several in claims.items() for claim in several]
@@ -47,10 +47,10 @@ def _summary(where: str, claim: Claim) -> list[str]:
 
 
 def _row(number: Number) -> list[str]:
-    ends = (number.low, number.high)
+    value, *ends = number.estimate
     interval = "" if None in ends else " – ".join(words.number(end) for end in ends)
     trainings = "" if number.trainings is None else str(number.trainings)
-    return [number.label, words.number(number.value), interval, trainings, number.verdict]
+    return [number.label, words.number(value), interval, trainings, number.verdict]
 
 
 def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

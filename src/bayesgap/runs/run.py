@@ -79,29 +79,41 @@ def run(targets: Sequence[Stage], store: Store, resources: Resources) -> Finishe
         upstream = [
             tasks[other.identity] for other in stage.inputs.values() if other.identity in tasks
         ]
-        name = f"{stage.label or stage.name}-{stage.key(resources.threads)}"
+        key = stage.key(resources.threads)
+        name = f"{stage.label or stage.name}-{key}"
         call = delayed(execute, pure=False)
         tasks[stage.identity] = call(
-            stage, store.url, resources.threads, quiet, upstream, dask_key_name=name
+            stage, key, store.url, resources.threads, quiet, upstream, dask_key_name=name
         )
     if tasks:
         _compute(list(tasks.values()), resources, already=len(stages) - len(missing))
     return Finished(store, resources.threads, stages)
 
 
-def execute(stage: Stage, url: str, threads: int, quiet: bool, upstream: list[None]) -> None:
+def execute(
+    stage: Stage, key: str, url: str, threads: int, quiet: bool, upstream: list[None]
+) -> None:
     """Compute one stage from its stored inputs and store its result; what a worker does.
 
     Args:
-        stage: Which.
-        url: Of the store.
-        threads: To compute with.
+        stage: The stage to compute.
+        key: The key under which the run that asked for it will look for the result.
+        url: The path of the store.
+        threads: How many threads to compute with.
         quiet: Whether to show no progress.
         upstream: Only there to make the graph wait for the inputs.
+
+    Raises:
+        BayesgapError: the source that this process reads is not that of the run.
     """
     _die_with_parent()
+    if stage.key(threads) != key:
+        raise BayesgapError(
+            f"The source that {stage.label or stage.name} depends on is not the one that this run "
+            "began with: it was edited, or a worker has another release. Finished stages are kept; "
+            "start the run again."
+        )
     store = Store(url)
-    key = stage.key(threads)
     inputs = {
         name: store.read(other.name, other.key(threads)) for name, other in stage.inputs.items()
     }
@@ -112,7 +124,8 @@ def execute(stage: Stage, url: str, threads: int, quiet: bool, upstream: list[No
         torch.set_num_threads(threads)
         try:
             with threadpool_limits(threads), silent() if quiet else contextlib.nullcontext():
-                result = stage.function(**inputs, **stage.settings, **stage.places, seed=stage.seed)
+                given = {**inputs, **stage.settings, **stage.places, **stage.code}
+                result = stage.function(**given, seed=stage.seed)
         finally:
             torch.set_num_threads(before)
         seconds = time.perf_counter() - start

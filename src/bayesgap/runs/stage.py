@@ -3,16 +3,15 @@
 A stage's *identity* is the hash of what it is: its name, its settings and its inputs'
 identities. Its random numbers are seeded from that, so they depend neither on the order of
 execution nor on the release that executes it. Its *key* adds what the outcome may also depend
-on: the package's source, the versions of the numerical libraries and the number of threads.
+on: the source that its function reaches, the versions of the numerical libraries and the number of
+threads.
 """
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from importlib import resources
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy
@@ -20,6 +19,7 @@ import sklearn
 import torch
 
 from bayesgap.files import dump
+from bayesgap.runs.source import digest_of
 from bayesgap.runs.store import Result
 
 Function = Callable[..., Result]
@@ -38,6 +38,9 @@ class Stage:
         label: What progress and the report call it.
         places: Paths that the function is called with too. They are no part of what the stage
             is: what must be found there stands among the settings as a checksum.
+        code: Functions, or instances of classes, that the function is called with too. They are
+            no part of what the stage is either; like the function's, their source is part of the
+            key. Workers must be able to import them.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Stage:
     inputs: Mapping[str, "Stage"] = field(default_factory=dict)
     label: str = ""
     places: Mapping[str, str] = field(default_factory=dict)
+    code: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def identity(self) -> str:
@@ -61,7 +65,16 @@ class Stage:
     def key(self, threads: int) -> str:
         """Hash of all that the result may depend on."""
         inputs = {name: stage.key(threads) for name, stage in self.inputs.items()}
-        return digest(self.identity, inputs, environment(), threads)
+        return digest(self.identity, inputs, self.environment, threads)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The versions of the numerical libraries, and the hash of the source that is reached."""
+        return {"source": digest_of(frozenset(map(_module, self._codes))), **versions()}
+
+    @property
+    def _codes(self) -> list[Any]:
+        return [self.function, *self.code.values()]
 
     def describe(self, threads: int) -> dict[str, Any]:
         """What the manifest says of the stage."""
@@ -72,7 +85,7 @@ class Stage:
             "inputs": {name: stage.key(threads) for name, stage in self.inputs.items()},
             "seed": self.seed,
             "threads": threads,
-            "environment": environment(),
+            "environment": self.environment,
         }
 
 
@@ -102,10 +115,9 @@ def in_order(targets: Iterable[Stage]) -> list[Stage]:
 
 
 @cache
-def environment() -> dict[str, str]:
-    """What a result may depend on besides its stage: the source and the numerical libraries."""
+def versions() -> dict[str, str]:
+    """The versions of the numerical libraries, on which any result may depend."""
     return {
-        "source": source_digest(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,
         "scikit-learn": sklearn.__version__,
@@ -114,17 +126,7 @@ def environment() -> dict[str, str]:
     }
 
 
-def source_digest() -> str:
-    """Hash of the package's source, without the report and the command line.
-
-    No stage can depend on those two: the layers of the package forbid to import them.
-    """
-    root = Path(str(resources.files("bayesgap")))
-    sources = sorted(
-        path
-        for path in root.rglob("*.py")
-        if path.relative_to(root).parts[0] not in ("report", "cli.py")
-    )
-    return digest(
-        [[path.relative_to(root).as_posix(), path.read_text("utf-8")] for path in sources]
-    )
+def _module(code: Any) -> str:
+    """Where a function or class, or the class of an instance, is defined."""
+    named = code if isinstance(code, type) or hasattr(code, "__qualname__") else type(code)
+    return str(named.__module__)

@@ -77,7 +77,8 @@ class Store:
             return None
         try:
             sealed = json.loads(text)
-            manifest, seal = sealed["manifest"], sealed["sha256"]
+            manifest: dict[str, Any] = sealed["manifest"]
+            seal = sealed["sha256"]
         except (ValueError, KeyError, TypeError) as error:
             raise Damaged(f"{path} is no manifest") from error
         if seal != _sha256(dump(manifest).encode()):
@@ -158,7 +159,7 @@ class Store:
     def _bytes(self, stage: str, key: str, name: str, manifest: Mapping[str, Any]) -> bytes:
         path = f"{self.folder(stage, key)}/{name}"
         try:
-            data = self.fs.cat_file(path)
+            data: bytes = self.fs.cat_file(path)
         except OSError as error:
             raise Damaged(f"{path} is missing") from error
         if _sha256(data) != manifest["files"].get(name):

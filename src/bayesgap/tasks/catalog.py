@@ -7,6 +7,7 @@ has a catalogue of the same form: there lie fits to data that may not be handed 
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,7 +20,7 @@ from bayesgap.tasks.task import Task
 
 RELEASED = Path(str(resources.files("bayesgap.tasks") / "released"))
 CATALOGUE = "catalogue.json"
-VARIANTS = {
+VARIANTS: dict[str, Callable[[Task], Task]] = {
     "symmetric": symmetric,
     "asymmetric": asymmetric,
     "fitted": lambda task: task,
@@ -31,11 +32,11 @@ class Known:
     """One version of a fitted task in a folder of tasks.
 
     Attributes:
-        name: Without a variant, for example "mnist-0-6".
-        version: Of the fit.
-        sha256: Of the file, in hexadecimal.
-        path: Of the file.
-        entry: What the catalogue says: settings and facts.
+        name: The task's name without a variant, for example "mnist-0-6".
+        version: The number of the fit, counted from 1; a new fit of the same name gets the next.
+        sha256: The SHA-256 checksum of the file, in hexadecimal.
+        path: The safetensors file that holds the task.
+        entry: All that the catalogue says of this version: the settings of the fit, and facts.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Known:
         return self.path.parent == RELEASED
 
     def load(self) -> Task:
-        """The task as it was fitted.
+        """The task as it was fitted, the variant "fitted".
 
         Raises:
             BayesgapError: the file is not the one that was catalogued.
@@ -71,7 +72,14 @@ def own_folder() -> Path:
 
 
 def read_catalogue(folder: Path = RELEASED) -> dict[str, list[dict[str, Any]]]:
-    """The releases of each task, oldest first: version, file, sha256, settings and facts.
+    """The versions of each task that a folder's catalogue lists.
+
+    Args:
+        folder: The folder of tasks; by default that of the released ones.
+
+    Returns:
+        For each name, without a variant, its entries, oldest first: version, file, sha256,
+        settings and facts. Empty where the folder has no catalogue.
 
     Raises:
         BayesgapError: the folder has a catalogue that is none.
@@ -80,7 +88,7 @@ def read_catalogue(folder: Path = RELEASED) -> dict[str, list[dict[str, Any]]]:
     if not path.exists():
         return {}
     try:
-        catalogue = json.loads(path.read_text("utf-8"))
+        catalogue: dict[str, list[dict[str, Any]]] = json.loads(path.read_text("utf-8"))
         for releases in catalogue.values():
             for entry in releases:
                 if not isinstance(entry["version"], int) or not isinstance(entry["sha256"], str):
@@ -97,8 +105,11 @@ def known_tasks(folder: Path | None = None) -> dict[str, list[Known]]:
     """The versions of every task that can be loaded by name, oldest first.
 
     Args:
-        folder: Of the user's own tasks; `own_folder()` by default. A name that is released means
-            the released task.
+        folder: The folder of the user's own tasks; `own_folder()` by default. A name that is in
+            both means the released task.
+
+    Returns:
+        The versions of each task by its name, without a variant.
 
     Raises:
         BayesgapError: no such folder, or its catalogue is damaged.
@@ -117,7 +128,18 @@ def known_tasks(folder: Path | None = None) -> dict[str, list[Known]]:
 
 
 def task_names(folder: Path | None = None) -> list[str]:
-    """Every name that `load_task` knows."""
+    """Every name that `load_task` knows, such as "mnist-0-6/symmetric".
+
+    Args:
+        folder: The folder of the user's own tasks; `own_folder()` by default.
+
+    Raises:
+        BayesgapError: no such folder, or its catalogue is damaged.
+
+    Example:
+        >>> "mnist-0-6/symmetric" in bayesgap.task_names()
+        True
+    """
     return [f"{base}/{variant}" for base in known_tasks(folder) for variant in VARIANTS]
 
 
@@ -129,12 +151,17 @@ def load_task(
     Args:
         name: "mnist-0-6/symmetric", "…/asymmetric" or "…/fitted" (the densities as fitted), or
             the path of a .safetensors file.
-        version: Of a task by name; by default the newest.
-        folder: Of the user's own tasks; $BAYESGAP_TASKS or bayesgap/tasks among the user's data
-            by default.
+        version: Which fit of a task by name to load, counted from 1; the newest by default.
+        folder: The folder of the user's own tasks; by default $BAYESGAP_TASKS, or bayesgap/tasks
+            among the user's data.
 
     Raises:
         BayesgapError: no such name, version or file, or the file is damaged.
+
+    Example:
+        >>> task = bayesgap.load_task("mnist-0-6/symmetric")
+        >>> task.class_names, task.image_shape
+        (('digit 0', 'digit 6'), (1, 28, 28))
     """
     if str(name).endswith(".safetensors"):
         return Task.load(name)

@@ -31,11 +31,11 @@ class Ellipse:
     """A Gaussian of the plane.
 
     Attributes:
-        mean: Of both features.
-        narrow: Its smaller standard deviation.
-        wide: Its larger one, across.
-        angle: Of the narrow direction against the first feature, in radians.
-        weight: Of the component in its class.
+        mean: Its mean, one value for each feature.
+        narrow: Its smaller standard deviation, in the units of the features.
+        wide: Its larger standard deviation, across the narrow direction.
+        angle: The angle between its narrow direction and the first feature, in radians.
+        weight: Its share of its class, as one component of a mixture.
     """
 
     mean: tuple[float, float]
@@ -50,7 +50,7 @@ def plane_task(classes: Sequence[Sequence[Ellipse]], name: str, *, outliers: boo
 
     Args:
         classes: The components of each class.
-        name: Of the task.
+        name: What results call the task.
         outliers: Whether the last component of each class is its outlier.
 
     Raises:
@@ -65,7 +65,13 @@ def plane_task(classes: Sequence[Sequence[Ellipse]], name: str, *, outliers: boo
 
 
 def spheres(first: float = ROUND, second: float = ROUND, *, name: str = "plane/a") -> Task:
-    """Figures 2a and 2e: spherical Gaussians 1 apart, of these standard deviations."""
+    """Figures 2a and 2e: two spherical Gaussians, their means 1 apart.
+
+    Args:
+        first: The standard deviation of the first class along any direction.
+        second: The standard deviation of the second class along any direction.
+        name: What results call the task.
+    """
     places = ((-0.5, 0.0), (0.5, 0.0))
     stds = (first, second)
     parts = [[Ellipse(place, std, std)] for place, std in zip(places, stds, strict=True)]
@@ -77,8 +83,8 @@ def bars(*, broad: bool = False, tilt: float = TILT, name: str = "plane/b") -> T
 
     Args:
         broad: Whether that other one is spherical and broad, instead of equally narrow.
-        tilt: Of the narrow direction against the line between the means, in radians.
-        name: Of the task.
+        tilt: The angle between the narrow direction and the line between the means, in radians.
+        name: What results call the task.
     """
     own = Ellipse((-0.5, 0.0), NARROW, LONG, tilt)
     twin = Ellipse((0.5, 0.0), NARROW, LONG, tilt)
@@ -98,7 +104,7 @@ def mixtures(outlier_move: float | None = None, *, name: str = "plane/d") -> Tas
         outlier_move: Where given, each class gets a rare broad spherical Gaussian, its mean this
             far from the middle along both features: towards the other class where positive,
             towards its own where negative.
-        name: Of the task.
+        name: What results call the task.
     """
     side, share = math.pi / 2, 0.5 if outlier_move is None else (1 - OUTLIER_WEIGHT) / 2
     classes = []

@@ -37,11 +37,18 @@ def symmetric(task: Task, *, noise_std: float = NOISE_STD) -> Task:
     """The task with every component's noise replaced by one small isotropic noise.
 
     Args:
-        task: Any task; its weights, means and factors are kept.
-        noise_std: The standard deviation of every pixel's noise (0.001 in the paper).
+        task: A task of mixtures of factor analyzers; its weights, means and factors are kept.
+        noise_std: The standard deviation of every pixel's noise, in pixel units (0.001 in the
+            paper).
 
     Raises:
-        BayesgapError: a noise that is not positive, or a task that has outliers already.
+        BayesgapError: a noise that is not positive, a task that has outliers already, or one of
+            other densities.
+
+    Example:
+        >>> task = bayesgap.symmetric(bayesgap.load_task("mnist-0-6/fitted"), noise_std=0.5)
+        >>> task.densities[0].noise.unique().tolist()
+        [0.25]
     """
     if task.outliers is not None:
         raise BayesgapError(
@@ -56,7 +63,7 @@ def symmetric(task: Task, *, noise_std: float = NOISE_STD) -> Task:
             density.factors,
             torch.full_like(density.noise, noise_std**2),
         )
-        for density in task.densities
+        for density in _mixtures(task)
     ]
     return _variant(task, "symmetric", densities, {"noise_std": noise_std})
 
@@ -76,15 +83,23 @@ def asymmetric(
     from +move to −move.
 
     Args:
-        task: A task that knows its `spread`.
-        noise_std: As in `symmetric`.
-        weight: The outlier's share of its class.
-        variance: The outlier's variance of each pixel.
-        move: How far its mean is moved, in standard deviations of the data.
+        task: A task of mixtures of factor analyzers that knows its `spread`.
+        noise_std: The standard deviation of every pixel's noise in all components but the
+            outliers, in pixel units (0.001 in the paper).
+        weight: The outlier's share of its class, between 0 and 1.
+        variance: The outlier's variance of each pixel, in squared pixel units.
+        move: How far the outliers' means are moved from m, in standard deviations of the data.
 
     Raises:
-        BayesgapError: the task has no spread, or an argument is out of range.
+        BayesgapError: the task has no spread, has outliers already or has other densities, or an
+            argument is out of range.
+
+    Example:
+        >>> task = bayesgap.asymmetric(bayesgap.load_task("mnist-0-6/fitted"), weight=0.125)
+        >>> [density.weights[-1].item() for density in task.densities]
+        [0.125, 0.125]
     """
+    _mixtures(task)
     if task.spread is None:
         raise BayesgapError(
             f"The task {task.name} does not know its data's spread: give it one "
@@ -104,10 +119,10 @@ def asymmetric(
             weight,
             variance,
         )
-        for density, place in zip(plain.densities, places, strict=True)
+        for density, place in zip(plain.mixtures, places, strict=True)
     ]
     settings = {"noise_std": noise_std, "weight": weight, "variance": variance, "move": move}
-    outliers = [density.components for density in plain.densities]
+    outliers = [density.components for density in plain.mixtures]
     return _variant(task, "asymmetric", densities, settings, outliers)
 
 
@@ -119,12 +134,22 @@ def principal_spread(
     An eigenvector's sign means nothing; its largest entry is made positive.
 
     Args:
-        x: Floats, or 8-bit levels from 0 to 255 that mean 255ths. Many images of many pixels are
-            taken a chunk at a time, and may lie in a file that is mapped into memory.
-        rank: 1 for the direction of the largest variance.
+        x: Images (n, …): floats, or 8-bit levels from 0 to 255 that mean 255ths. Many images of
+            many pixels are taken a chunk at a time, and may lie in a file that is mapped into
+            memory.
+        rank: Which eigenvalue, counted from the largest, which is number 1.
+
+    Returns:
+        The mean of the images, the direction, and the images' standard deviation along it.
 
     Raises:
         BayesgapError: fewer images or pixels than `rank`, or values that are no finite floats.
+
+    Example:
+        >>> x = torch.tensor([[-3.0, 0.0], [3.0, 0.0], [0.0, -1.0], [0.0, 1.0]])
+        >>> spread = bayesgap.principal_spread(x, rank=1)
+        >>> spread.direction.round().tolist(), round(spread.deviation, 3)
+        ([1.0, 0.0], 2.121)
     """
     if not (isinstance(x, Tensor) and is_levels(x)):
         check_floating(x)
@@ -153,6 +178,11 @@ def principal_spread(
     direction = directions[rank - 1]
     direction = direction * direction[direction.abs().argmax()].sign()
     return Spread(mean, direction, deviation)
+
+
+def _mixtures(task: Task) -> tuple[MixtureOfFactorAnalyzers, ...]:
+    """The densities of a task that can have variants."""
+    return task.mixtures_for("Variants exist", "give a task the densities that you mean")
 
 
 def _with_outlier(

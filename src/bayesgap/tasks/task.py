@@ -11,9 +11,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bayesgap import files
-from bayesgap.densities.mfa import PARAMETERS, MixtureOfFactorAnalyzers, check_count
+from bayesgap.densities.base import Density, check_count, check_density
+from bayesgap.densities.categorical import Categorical
+from bayesgap.densities.mfa import PARAMETERS, MixtureOfFactorAnalyzers
 from bayesgap.errors import BayesgapError
-from bayesgap.tasks.bayes import BayesClassifier, Rule
+from bayesgap.tasks.bayes import OptimalClassifier, Rule, optimal_classifier
 
 TEMPERATURE_POINTS = 1_000  # samples whose median margin sets the default temperature
 MEDIAN_MARGIN = 10.0
@@ -24,9 +26,9 @@ class Spread:
     """Where an outlier may be put: the data's mean and one principal direction of small variance.
 
     Attributes:
-        mean: The mean of all classes' real images, in pixel units.
-        direction: A unit eigenvector of their covariance.
-        deviation: The data's standard deviation along it, in pixel units.
+        mean: The mean of all classes' real images, (d,), in pixel units.
+        direction: A unit eigenvector of these images' covariance, (d,).
+        deviation: The standard deviation of these images along `direction`, in pixel units.
     """
 
     mean: Float[Tensor, " d"]
@@ -38,19 +40,27 @@ class Task:
     """Two or more classes with known densities: samples, posteriors and the optimal classifier.
 
     Attributes:
-        name: What results call it, for example "mnist-0-6/symmetric".
-        densities: One for each class, over flattened images.
-        priors: (classes,) float64, summing to 1.
-        image_shape: (C, H, W).
-        class_names: One for each class.
-        outliers: For each class the index of its outlier component, where there is one.
+        name: What results call the task, for example "mnist-0-6/symmetric".
+        densities: The density of each class, over flattened images.
+        priors: The probability of each class, (classes,), float64; they sum to 1.
+        image_shape: The shape (C, H, W) of an image.
+        class_names: What results call each class, for example "digit 0".
+        outliers: For each class the index of its outlier component; None where there are none.
         spread: Where `asymmetric` puts outliers; None when that is not known.
-        facts: Where the densities came from and how far they can be trusted; free-form.
+        facts: Where the densities came from and how far they can be trusted, as JSON values
+            under names of the maker's choice.
+
+    Example:
+        >>> x, y = bayesgap.load_mnist([0, 6])
+        >>> densities = [bayesgap.fit_em(x[y == c][:100], 1, 2, seed=0).density for c in (0, 1)]
+        >>> task = bayesgap.Task(densities, image_shape=(1, 28, 28), class_names=["zero", "six"])
+        >>> (task.bayes_classifier()(x).argmax(dim=1) == y).double().mean().item() > 0.9
+        True
     """
 
     def __init__(
         self,
-        densities: Sequence[MixtureOfFactorAnalyzers],
+        densities: Sequence[Density],
         *,
         image_shape: Sequence[int],
         priors: Sequence[float] | None = None,
@@ -60,7 +70,20 @@ class Task:
         spread: Spread | None = None,
         facts: Mapping[str, Any] | None = None,
     ):
-        """Check that the parts fit together; equal priors are the default.
+        """Check that the parts fit together.
+
+        Args:
+            densities: The density of each of two or more classes, over flattened images: mixtures
+                of factor analyzers, or any `bayesgap.Density`.
+            image_shape: The shape (C, H, W) of an image.
+            priors: The probability of each class, positive and summing to 1; equal by default.
+            class_names: What results call each class; "class 0", "class 1", … by default.
+            name: What results call the task.
+            outliers: For each class the index of the component that is its outlier, where
+                densities are mixtures that have one.
+            spread: Where `asymmetric` may put outliers, as `principal_spread` of the real images
+                gives it.
+            facts: What else is to be kept with the task, as JSON values by name.
 
         Raises:
             BayesgapError: fewer than two classes, or parts that disagree with each other.
@@ -86,11 +109,11 @@ class Task:
         if len(self.image_shape) != 3 or min(self.image_shape) < 1:
             raise BayesgapError(f"An image shape is (C, H, W); got {self.image_shape}.")
         for density, label in zip(self.densities, self.class_names, strict=False):
-            if not isinstance(density, MixtureOfFactorAnalyzers):
-                hint = "; a fit's is its .density" if hasattr(density, "density") else ""
+            check_density(density)
+            if isinstance(density, Categorical):
                 raise BayesgapError(
-                    "A task's densities are MixtureOfFactorAnalyzers; got a "
-                    f"{type(density).__name__}{hint}."
+                    "The points of a Categorical are cells of a table, and no images: "
+                    "bayesgap.densities.categorical has its optimum and radius."
                 )
             if density.dimension != dimension:
                 raise BayesgapError(
@@ -113,13 +136,14 @@ class Task:
             raise BayesgapError(
                 f"Priors must be positive and sum to 1; got {self.priors.tolist()}."
             )
-        if self.outliers is not None and (
-            len(self.outliers) != classes
-            or not all(
-                0 <= k < d.components for k, d in zip(self.outliers, self.densities, strict=True)
-            )
-        ):
-            raise BayesgapError(f"The outliers {self.outliers} are no components of the densities.")
+        if self.outliers is not None:
+            mixtures = self.mixtures_for("Outliers are known", "leave `outliers` out")
+            if len(self.outliers) != classes or not all(
+                0 <= k < d.components for k, d in zip(self.outliers, mixtures, strict=True)
+            ):
+                raise BayesgapError(
+                    f"The outliers {self.outliers} are no components of the densities."
+                )
         if self.spread is not None and not (
             self.spread.mean.shape == self.spread.direction.shape == (dimension,)
         ):
@@ -139,20 +163,54 @@ class Task:
         """How many classes there are."""
         return len(self.densities)
 
+    @property
+    def certifiable(self) -> bool:
+        """Whether `certify` can prove radii: all densities are mixtures of factor analyzers."""
+        return all(isinstance(density, MixtureOfFactorAnalyzers) for density in self.densities)
+
+    @property
+    def mixtures(self) -> tuple[MixtureOfFactorAnalyzers, ...]:
+        """The densities, where all are mixtures of factor analyzers.
+
+        Raises:
+            BayesgapError: one of them is another density.
+        """
+        return self.mixtures_for("Components are known", "ask task.certifiable first")
+
+    def mixtures_for(self, purpose: str, otherwise: str) -> tuple[MixtureOfFactorAnalyzers, ...]:
+        """The densities, for what is possible with mixtures of factor analyzers alone.
+
+        Args:
+            purpose: What that is, the start of a refusal, such as "Certificates exist".
+            otherwise: What to do without, its end, such as "evaluate works without".
+
+        Raises:
+            BayesgapError: one of them is another density; the sentence names its class.
+        """
+        mixtures = []
+        for density, label in zip(self.densities, self.class_names, strict=True):
+            if not isinstance(density, MixtureOfFactorAnalyzers):
+                raise BayesgapError(
+                    f"{purpose} for mixtures of factor analyzers alone, and the density of "
+                    f"{label!r} in the task {self.name} is a {type(density).__name__}: {otherwise}."
+                )
+            mixtures.append(density)
+        return tuple(mixtures)
+
     def sample(self, n: int, *, seed: int) -> tuple[Float[Tensor, "n C H W"], Int[Tensor, " n"]]:
         """Draw n images with their labels; the labels follow the priors.
 
         Images are not clipped to [0, 1]: the density that is known is that of these values.
 
         Args:
-            n: How many.
-            seed: The same seed gives the same images.
+            n: The number of images to draw, 0 or more.
+            seed: Seed of the random generator: the same seed gives the same images.
 
         Returns:
-            float64 images and int64 labels.
+            Images (n, C, H, W), float64, and their labels (n,), int64.
 
         Raises:
-            BayesgapError: n is no number of images.
+            BayesgapError: n is no number of images, or a density draws no points.
         """
         check_count(n)
         generator = torch.Generator().manual_seed(seed)
@@ -166,54 +224,97 @@ class Task:
     ) -> tuple[Float[Tensor, "n C H W"], Bool[Tensor, " n"]]:
         """Draw one image for each label, and tell which come from an outlier component.
 
+        Args:
+            labels: The class of each image, from 0 to classes − 1.
+            seed: Seed of the random generator: the same seed gives the same images.
+
+        Returns:
+            Images (n, C, H, W), float64, and whether each comes from an outlier, (n,).
+
         Raises:
-            BayesgapError: labels out of range.
+            BayesgapError: labels out of range, or a density draws no points.
         """
         self.check_labels(labels, len(labels))
-        labels = labels.long()
-        x, component = self._sample(labels, torch.Generator().manual_seed(seed))
-        if self.outliers is None:
-            return x, torch.zeros(len(labels), dtype=torch.bool)
-        return x, component == torch.tensor(self.outliers)[labels]
+        return self._sample(labels.long(), torch.Generator().manual_seed(seed))
 
     def _sample(
         self, labels: Int[Tensor, " n"], generator: torch.Generator
-    ) -> tuple[Float[Tensor, "n C H W"], Int[Tensor, " n"]]:
-        dimension = self.densities[0].dimension
-        x = torch.empty(len(labels), dimension, dtype=torch.float64)
-        component = torch.empty(len(labels), dtype=torch.int64)
-        for label, density in enumerate(self.densities):
+    ) -> tuple[Float[Tensor, "n C H W"], Bool[Tensor, " n"]]:
+        x = torch.empty(len(labels), math.prod(self.image_shape), dtype=torch.float64)
+        is_outlier = torch.zeros(len(labels), dtype=torch.bool)
+        for label in range(self.classes):
             rows = (labels == label).nonzero().flatten()
-            drawn, origin = density.sample(len(rows), generator=generator)
-            x[rows], component[rows] = drawn.to(x), origin.cpu()
-        return x.reshape(-1, *self.image_shape), component
+            drawn, is_outlier[rows] = self._drawn(label, len(rows), generator)
+            x[rows] = drawn.detach().to(x)
+        return x.reshape(-1, *self.image_shape), is_outlier
+
+    def _drawn(
+        self, label: int, n: int, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "n d"], Bool[Tensor, " n"]]:
+        """n points of a class, flat, and whether each comes from its outlier component."""
+        density = self.densities[label]
+        if self.outliers is not None and isinstance(density, MixtureOfFactorAnalyzers):
+            drawn, component = density.sample_with_components(n, generator=generator)
+            return drawn, (component == self.outliers[label]).cpu()
+        drawn = density.sample(n, generator=generator)
+        given = tuple(drawn.shape) if isinstance(drawn, Tensor) else f"a {type(drawn).__name__}"
+        if given != (n, density.dimension):
+            raise BayesgapError(
+                f"The sample of a {type(density).__name__} must give a tensor of points, here of "
+                f"shape {(n, density.dimension)}; it gave {given}."
+            )
+        return drawn, torch.zeros(n, dtype=torch.bool)
 
     def log_posterior(self, x: Tensor) -> Float[Tensor, "n classes"]:
-        """log P(class given x) of images (n, C, H, W), by log-sum-exp over components.
+        """log P(class given x) in nats.
+
+        Args:
+            x: Images (n, C, H, W).
 
         Raises:
-            BayesgapError: images of another shape, or with NaN.
+            BayesgapError: images of another shape, with NaN, or without a finite log-density.
         """
         self.check_images(x)
-        return self.bayes_classifier(temperature=1.0)(x).log_softmax(dim=1)
+        posterior: Tensor = self.bayes_classifier(temperature=1.0)(x).log_softmax(dim=1)
+        self._check_finite(posterior)
+        return posterior
 
     def bayes_classifier(
         self, *, temperature: float | None = None, rule: Rule = "log-sum-exp"
-    ) -> BayesClassifier:
+    ) -> OptimalClassifier:
         """The classifier that no other beats in accuracy on this task.
 
         Args:
-            temperature: What the logits are divided by. Decisions do not depend on it; attacks
-                do. By default the median margin on samples becomes 10 nats.
-            rule: How a class collects its components: their sum, or the paper's largest.
+            temperature: What the logits are divided by, in nats. Decisions do not depend on it;
+                attacks do. By default the median margin on samples becomes 10.
+            rule: How a class collects its components: "log-sum-exp", exact, or the paper's
+                "max-component", which mixtures of factor analyzers alone have.
+
+        Returns:
+            A `bayesgap.tasks.bayes.BayesClassifier`, which knows components, where the densities
+            are mixtures of factor analyzers; a `DensityClassifier` for any others.
+
+        Raises:
+            BayesgapError: a temperature that is not positive and finite, a rule that does not
+                exist for these densities, or densities that vanish at the task's samples.
         """
         if temperature is None:
-            exact = BayesClassifier(self.densities, self.priors, temperature=1.0, rule=rule)
+            exact = optimal_classifier(self.densities, self.priors, temperature=1.0, rule=rule)
             x, _ = self.sample(TEMPERATURE_POINTS, seed=0)
             best = exact(x).topk(2, dim=1).values
+            self._check_finite(best)
             # Classes that no image tells apart have margins of 0, at any temperature.
             temperature = (best[:, 0] - best[:, 1]).median().item() / MEDIAN_MARGIN or 1.0
-        return BayesClassifier(self.densities, self.priors, temperature=temperature, rule=rule)
+        return optimal_classifier(self.densities, self.priors, temperature=temperature, rule=rule)
+
+    def _check_finite(self, scores: Float[Tensor, "n _"]) -> None:
+        broken = int((~scores.isfinite()).any(dim=1).sum())
+        if broken:
+            raise BayesgapError(
+                f"The log-densities of the task {self.name} are not all finite at {broken} of "
+                f"{len(scores)} images: these lie too far away, or a density vanishes there and "
+                "needs a broad one mixed in."
+            )
 
     def check_images(self, x: Tensor) -> None:
         """Refuse images that are not this task's: their shape, or NaN or infinity in them."""
@@ -247,9 +348,20 @@ class Task:
     def to_tensors(
         self, dtype: torch.dtype = torch.float64
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All that defines the task, as named tensors and JSON metadata."""
+        """All that defines the task, as named tensors and JSON metadata.
+
+        Args:
+            dtype: The type that the numbers of densities and spread are given in.
+
+        Returns:
+            The tensors and the metadata, each by name, as `from_tensors` takes them.
+
+        Raises:
+            BayesgapError: a density is no mixture of factor analyzers.
+        """
         tensors = {"priors": self.priors}
-        for label, density in enumerate(self.densities):
+        mixtures = self.mixtures_for("Task files exist", "keep the code that builds the task")
+        for label, density in enumerate(mixtures):
             for name, tensor in density.parameters_for_file().items():
                 tensors[f"{label}.{name}"] = tensor.to(dtype)
         if self.spread is not None:
@@ -270,6 +382,11 @@ class Task:
         cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], *, source: str | Path
     ) -> "Task":
         """What `to_tensors` gave, as a task again.
+
+        Args:
+            tensors: The tensors by name; a stranger's may be anything.
+            metadata: The metadata by name; a stranger's may be anything.
+            source: What error messages call the place that these came from, such as a path.
 
         Raises:
             BayesgapError: something is missing or does not fit; the message names the `source`.
@@ -307,11 +424,14 @@ class Task:
         """Write the task to one safetensors file.
 
         Args:
-            path: Where; ends in ".safetensors", by which `load_task` knows a path from a name.
-            dtype: Of the stored numbers; float32 rounds them, and thereby changes the task.
+            path: The file to write; its name ends in ".safetensors", by which `load_task` knows a
+                path from a name.
+            dtype: The type that numbers are stored in; float32 rounds them, and thereby changes
+                the task.
 
         Raises:
-            BayesgapError: another ending or dtype, or the folder is missing or not writable.
+            BayesgapError: another ending or dtype, a density that is no mixture of factor
+                analyzers, or the folder is missing or not writable.
         """
         if Path(path).suffix != ".safetensors":
             raise BayesgapError(f"A task is saved as a .safetensors file; got {path}.")
@@ -324,6 +444,9 @@ class Task:
     def load(cls, path: str | Path) -> "Task":
         """Read what `save` wrote; a stranger's file is only ever read as numbers and text.
 
+        Args:
+            path: The file to read.
+
         Raises:
             BayesgapError: the file is missing, damaged or holds something else.
         """
@@ -331,8 +454,11 @@ class Task:
         return cls.from_tensors(tensors, metadata, source=path)
 
     def __repr__(self) -> str:
-        sizes = ", ".join(str(density.components) for density in self.densities)
-        return f"Task({self.name!r}, {self.class_names}, components=({sizes}))"
+        if self.certifiable:
+            of_each = "components", [str(density.components) for density in self.mixtures]
+        else:
+            of_each = "densities", [type(density).__name__ for density in self.densities]
+        return f"Task({self.name!r}, {self.class_names}, {of_each[0]}=({', '.join(of_each[1])}))"
 
 
 def check_task(task: object) -> None:

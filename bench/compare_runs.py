@@ -1,0 +1,55 @@
+"""Whether two runs of `bayesgap reproduce` gave the same numbers, to the last digit.
+
+Usage: python bench/compare_runs.py OLD NEW, the folders that the two runs wrote. `results.csv` and
+`claims.md` must be equal byte for byte; `results.json` in every value but the seconds of stages,
+the hash of the source and the order in which stages stand.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+EQUAL_FILES = ("results.csv", "claims.md")
+ASIDE = {"seconds", "attack_seconds", "source", "report"}
+
+
+def comparable(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with its stages in an order that does not depend on who asked for them."""
+    stages = sorted(document["stages"], key=lambda stage: (stage["label"], stage["seed"]))
+    return {**document, "stages": stages}
+
+
+def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
+    """Each place where two JSON values differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted((old.keys() | new.keys()) - ASIDE):
+            there = f"{where}.{key}"
+            if key not in old or key not in new:
+                yield f"{there}: only in the {'old' if key in old else 'new'} run"
+            else:
+                yield from differences(old[key], new[key], there)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for place, (before, after) in enumerate(zip(old, new, strict=True)):
+            yield from differences(before, after, f"{where}[{place}]")
+    elif old != new:
+        yield f"{where}: {old!r:.80} became {new!r:.80}"
+
+
+def main() -> int:
+    """Compare, say what differs, and exit with 1 where anything does."""
+    old, new = map(Path, sys.argv[1:3])
+    found = [
+        f"{name} differs"
+        for name in EQUAL_FILES
+        if (old / name).read_bytes() != (new / name).read_bytes()
+    ]
+    documents = [comparable(json.loads((run / "results.json").read_text())) for run in (old, new)]
+    found += differences(*documents)
+    print("\n".join(found) or "Equal in every number.")
+    return bool(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Plots, galleries and the words of tables, which know no figure of the paper."""

@@ -1,0 +1,62 @@
+"""The plot of exams: how near attacks come to the certified distance, and at what cost."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from bayesgap.drawing.style import STYLE, styled
+from bayesgap.evaluation.measure import HEADLINE_SUCCESS
+
+LEAST_EXCESS = 1e-6  # below, a logarithmic axis shows nothing
+
+
+def optimality_against_cost(records: Sequence[dict[str, Any]]) -> Figure:
+    """How far above the certified distance attacks land, against the gradients they take.
+
+    Hollow marks are attacks that left more than 1 in 100 points unbroken: of what they found.
+
+    Args:
+        records: The records of exams at one temperature.
+    """
+    tasks = list(dict.fromkeys(record["task"] for record in records))
+    attacks = list(dict.fromkeys(record["attack"] for record in records))
+    columns = min(3, len(tasks))
+    rows = -(-len(tasks) // columns)
+    colours = matplotlib.colormaps["tab20"].colors  # type: ignore[attr-defined]
+    with matplotlib.rc_context(STYLE):
+        figure = styled(3.2 * columns + 1.0, 2.7 * rows + 0.9)
+        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for axis, task in zip(axes.flat, tasks, strict=False):
+            for place, attack in enumerate(attacks):
+                (record,) = (r for r in records if (r["task"], r["attack"]) == (task, attack))
+                if record["mean_ratio"] is None:
+                    continue
+                complete = record["success_rate"] >= HEADLINE_SUCCESS
+                excess = [record[f"mean_ratio{end}"] - 1 for end in ("", "_low", "_high")]
+                middle, low, high = (max(value, LEAST_EXCESS) for value in excess)
+                axis.errorbar(
+                    record["backwards"],
+                    middle,
+                    yerr=[[middle - low], [high - middle]],
+                    fmt="o",
+                    markerfacecolor=colours[place] if complete else "white",
+                    color=colours[place],
+                    markersize=6,
+                )
+            axis.set_title(task, fontsize=8)
+            axis.set_xscale("symlog", linthresh=1)  # an attack may take no gradients
+            axis.set_xlim(left=0)
+            axis.set_yscale("log")
+        for axis in axes.flat[len(tasks) :]:
+            axis.set_visible(False)
+        figure.supxlabel("gradients for each point (hollow: < 99 % success)", fontsize=9)
+        figure.supylabel("mean L2 / certified distance, less 1", fontsize=9)
+        marks = [
+            Line2D([], [], marker="o", linestyle="", color=colour, label=attack)
+            for colour, attack in zip(colours, attacks, strict=False)
+        ]
+        figure.legend(handles=marks, loc="outside upper center", ncols=2 * columns - 1)
+        return figure

@@ -1,0 +1,1 @@
+"""What the stages of the experiment compute: each module imports just what its results need."""

@@ -1,0 +1,49 @@
+"""What the size of a perturbation is: norms are values, which attacks take and results carry.
+
+A new norm is one more `Norm`, of this package or of anyone's; what holds of L2 alone (the
+certificates, the closed forms) says so where it is asked for another.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from jaxtyping import Float
+from torch import Tensor
+
+Sizes = Callable[[Float[Tensor, "n d"]], Float[Tensor, " n"]]
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A way to measure perturbations.
+
+    Attributes:
+        name: What results call it, for example "L2".
+        measure: The size of each row of flattened perturbations (n, d), in pixel units (n,): a
+            function that workers can import.
+
+    Example:
+        >>> bayesgap.L2.size(torch.tensor([[[[3.0, 4.0]]]]))
+        tensor([5.], dtype=torch.float64)
+    """
+
+    name: str
+    measure: Sizes = field(repr=False, compare=False)
+
+    @property
+    def key(self) -> str:
+        """The name as it stands in keys of records: "l2" in `mean_l2`."""
+        return self.name.lower()
+
+    def size(self, change: Float[Tensor, "n *image"]) -> Float[Tensor, " n"]:
+        """The size of each perturbation (n, *image), float64, in pixel units."""
+        return self.measure(change.double().flatten(1))
+
+
+def euclidean(rows: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+    """The square root of each row's sum of squares."""
+    sizes: Tensor = rows.norm(dim=1)
+    return sizes
+
+
+L2 = Norm("L2", euclidean)

@@ -1,0 +1,1 @@
+"""What every figure and table shares: claims, exhibits, and the run that makes them."""

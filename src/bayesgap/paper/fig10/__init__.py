@@ -1,0 +1,1 @@
+"""Figure 10: fifty times the noise."""

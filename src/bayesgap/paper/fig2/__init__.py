@@ -1,0 +1,1 @@
+"""Figure 2: densities in the plane."""

@@ -1,0 +1,1 @@
+"""Figure 5: brittle data or brittle learning."""

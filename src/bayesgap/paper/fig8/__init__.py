@@ -1,0 +1,1 @@
+"""Figure 8: a mixture fitted to a helix."""

@@ -1,0 +1,1 @@
+"""Figure 9: wider, deeper and longer trained CNNs."""

@@ -1,0 +1,1 @@
+"""Observations 1 to 4, checked by experiments."""

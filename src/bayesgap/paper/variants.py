@@ -1,0 +1,95 @@
+"""Every classifier on both variants of every task, which the paper shows of the optimum alone."""
+
+from typing import Any
+
+from bayesgap.drawing import bars
+from bayesgap.drawing.section import Picture, Section, Table
+from bayesgap.drawing.words import bracket, interval, percent, size
+from bayesgap.estimates import Estimate
+from bayesgap.experiment.kinds import PAPER_KINDS
+from bayesgap.experiment.measured import CaseResults
+from bayesgap.experiment.setting import ASYMMETRIC, SYMMETRIC, VARIANTS, Setting
+from bayesgap.paper import pictures
+from bayesgap.paper.engine.exhibit import Exhibit, Findings, Wants, attacks
+
+COLUMNS = 4  # tasks beside each other
+
+
+def wants(setting: Setting) -> Wants:
+    """Every classifier of the paper on both variants of the tasks whose images may be shown.
+
+    Of faces the paper shows the optimum of asymmetric tasks alone, and all others take hours.
+    """
+    tasks = [task for task in setting.tasks if setting.source(task).publishable]
+    return Wants(attacks(tasks, dict.fromkeys(VARIANTS, PAPER_KINDS)))
+
+
+def section(found: Findings) -> Section:
+    """Sizes on both variants, the shares that are broken, and the parts of asymmetric tasks."""
+    tasks = found.tasks(SYMMETRIC)
+    charts = {
+        f"{variant} tasks": [pictures.on_tasks(found, tasks, variant, k) for k in PAPER_KINDS]
+        for variant in VARIANTS
+    }
+    groups = [tasks[start : start + COLUMNS] for start in range(0, len(tasks), COLUMNS)]
+    shares = [
+        Picture(
+            bars.broken_shares(
+                [[found.case(task, variant) for task in group] for variant in VARIANTS], PAPER_KINDS
+            ),
+            "Share of points decided wrongly against the size of the perturbation",
+            "Share of all points, misclassified ones included, that are decided wrongly once "
+            "perturbations up to a size are allowed.",
+        )
+        for group in groups
+    ]
+    return Section(
+        [
+            "Off the data's manifold the two broad outliers of an asymmetric task decide between "
+            "themselves. Where the outlier of the other class is likelier, leaving the manifold is "
+            "enough; where the own class's is, the change must also cross the plane between the "
+            "two. Points drawn from the outliers themselves look like noise."
+        ],
+        [pictures.bar_chart(charts, "each classifier on both variants"), *shares],
+        [parts_table([found.case(task, ASYMMETRIC) for task in tasks])],
+    )
+
+
+def parts_table(cases: list[CaseResults]) -> Table:
+    """The numbers of the best attack on the parts of asymmetric tasks' points."""
+    return Table(
+        [
+            *("task", "classifier", "points", "number", "clean", "success", "mean L2", "95 %"),
+            "certified bracket",
+        ],
+        [_part(case, record) for case in cases for record in case.part_records()],
+        "By the best attack on each classifier.",
+        words=3,
+    )
+
+
+def _part(case: CaseResults, record: dict[str, Any]) -> list[str]:
+    (kind,) = (kind for kind in case.measured if kind.name == record["classifier"])
+    mean = Estimate(*(record[f"mean_l2{end}"] for end in ("", "_low", "_high")))
+    certified = record.get("certified_lower")
+    return [
+        case.case.task,
+        kind.label,
+        record["among"],
+        str(record["points"]),
+        percent(record["clean_accuracy"]),
+        percent(record["success_rate"]),
+        size(mean.value),
+        interval(mean),
+        "" if certified is None else bracket(certified, mean.value),
+    ]
+
+
+EXHIBIT = Exhibit(
+    name="variants",
+    label="Asymmetric tasks",
+    title="every classifier on both variants",
+    needs=pictures.OWN_TASKS,
+    wants=wants,
+    section=section,
+)

@@ -1,0 +1,123 @@
+"""The tables of every report that studied cases: results, attacks, tasks and classifiers."""
+
+from collections.abc import Sequence
+
+from bayesgap.drawing.section import Table
+from bayesgap.drawing.words import bracket, interval, percent, signed, size
+from bayesgap.evaluation.measure import HEADLINE_SUCCESS, Summary
+from bayesgap.experiment.measured import CaseResults, Measured
+
+HASH = 16  # digits of a checksum that are shown
+
+
+def results_table(cases: Sequence[CaseResults]) -> Table:
+    """The best attack on each kind of classifier of each case."""
+    heading = ("task", "classifier", "clean", "adversarial", "success", "mean L2", "95 % interval")
+    rows = [
+        [
+            str(case.case),
+            measured.kind.label,
+            percent(measured.summary.clean_accuracy),
+            percent(measured.summary.adversarial_accuracy),
+            _success(measured.summary),
+            size(measured.summary.mean.value) + _mark(measured.summary),
+            interval(measured.summary.mean),
+            _certified(measured),
+            _gap(measured),
+            percent(measured.pixels.share_within_5.value),
+        ]
+        for case in cases
+        for measured in case.measured.values()
+    ]
+    return Table(
+        [*heading, "certified bracket", "gap", "pixels within 5/255"], rows, words=2, grouped=True
+    )
+
+
+def attacks_table(cases: Sequence[CaseResults]) -> Table:
+    """Each attack on each kind of classifier of each case."""
+    heading = ("task", "classifier", "attack", "points × seeds", "clean", "robust", "success")
+    rows = [
+        [
+            str(case.case),
+            measured.kind.label,
+            name,
+            f"{summary.points} × {summary.seeds}",
+            percent(summary.clean_accuracy),
+            percent(summary.robust_accuracy),
+            percent(summary.success_rate),
+            size(summary.mean.value),
+            interval(summary.mean),
+            size(measured.certified_by_attack[name].value)
+            if name in measured.certified_by_attack
+            else "",
+        ]
+        for case in cases
+        for measured in case.measured.values()
+        for name, summary in measured.attacks.items()
+    ]
+    return Table(
+        [*heading, "mean L2", "95 % interval", "certified lower"],
+        rows,
+        words=3,
+        folded=f"{len(rows)} records",
+    )
+
+
+def tasks_table(cases: Sequence[CaseResults]) -> Table:
+    """Where each case came from, its optimum, and what was chosen for its classifiers."""
+    heading = ("task", "file or images, SHA-256", "variant's settings", "optimum's accuracy")
+    return Table(
+        [*heading, "rules agree", "CNN width", "linear SVMs converged", "RBF gamma"],
+        [_task(case) for case in cases],
+        words=3,
+    )
+
+
+def _task(case: CaseResults) -> list[str]:
+    facts, study = case.facts_record(), case.optimum
+    version = "" if facts["version"] is None else f"v{facts['version']} "
+    converged = facts["linear_svm_converged"]
+    width, gamma = facts["cnn_width"], facts["gamma"]
+    shares = ("correct", "rules_agree")
+    variant = case.facts.get("variant", {})
+    return [
+        str(case.case),
+        f"{version}{facts['sha256'][:HASH]}",
+        ", ".join(f"{key} = {value}" for key, value in variant.items()),
+        *("" if study is None else percent(study[key] / study["images"], 2) for key in shares),
+        "" if width is None else f"{width['width']}{_reached(width['reached'])}",
+        f"{sum(converged)} of {len(converged)}" if converged else "",
+        "" if gamma is None else f"{gamma}{_reached(facts['gamma_reached'])}",
+    ]
+
+
+def _reached(reached: bool | None) -> str:
+    """What to say of a choice that was given, or that does not reach its target."""
+    return " (given)" if reached is None else "" if reached else " (target not reached)"
+
+
+def _success(summary: Summary) -> str:
+    unbroken = f" ({summary.unbroken} unbroken)" if summary.unbroken else ""
+    return percent(summary.success_rate) + unbroken
+
+
+def _mark(summary: Summary) -> str:
+    """What marks a mean over too few successes."""
+    rate = summary.success_rate
+    return " †" if rate is not None and rate < HEADLINE_SUCCESS else ""
+
+
+def _certified(measured: Measured) -> str:
+    if measured.certified is None:
+        return ""
+    return bracket(measured.certified.value, measured.summary.mean.value)
+
+
+def _gap(measured: Measured) -> str:
+    if measured.gap is None:
+        return ""
+    value, low, high = measured.gap.estimate
+    if value is None:
+        return f"none: {measured.gap.reason}"
+    return f"{signed(value)} ({signed(low)} to {signed(high)})"

@@ -13,7 +13,6 @@ from bayesgap.attacks.base import Attack
 from bayesgap.classifiers.svm import train_rbf_svms
 from bayesgap.densities.base import check_count
 from bayesgap.densities.mfa import PARAMETERS, MixtureOfFactorAnalyzers
-from bayesgap.norms import Norm
 from bayesgap.tasks.task import Task
 
 # On tensors this small, waking a second thread takes 30 times as long as the work.
@@ -36,14 +35,6 @@ def normal(seed, *shape):
 
 def uniform(seed, *shape):
     return torch.rand(*shape, generator=generator(seed), dtype=torch.float64)
-
-
-def largest(rows):
-    """The largest absolute value of each row."""
-    return rows.abs().amax(dim=1)
-
-
-LINF = Norm("Linf", largest)  # another norm than the package's own
 
 
 class Function(nn.Module):

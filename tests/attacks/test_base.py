@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from linf import LINF
 
 from bayesgap.attacks import base
 from bayesgap.attacks.base import Adversarials, Attack, BestOf, best_of
@@ -15,7 +16,6 @@ from bayesgap.errors import BayesgapError
 from bayesgap.norms import L2, Norm
 from strategies import without_shape_checks
 from toys import (
-    LINF,
     SEEDS,
     Function,
     Returns,

@@ -1,6 +1,5 @@
 """What every density promises: one contract, which each inherits with two hooks."""
 
-import doctest
 import math
 
 import numpy as np
@@ -8,7 +7,6 @@ import pytest
 import torch
 from scipy import stats
 
-from bayesgap.densities import base
 from bayesgap.densities.base import Density, check_density
 from bayesgap.densities.categorical import Categorical
 from bayesgap.densities.fitting import Fit
@@ -192,9 +190,3 @@ def test_a_fit_is_no_density_but_has_one():
     ):
         check_density(fit)
     check_density(fit.density)
-
-
-def test_the_example_runs():
-    result = doctest.testmod(base)
-    assert result.attempted > 5
-    assert not result.failed

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from linf import LINF
 from torch import nn
 
 from bayesgap.attacks.base import Attack
@@ -11,7 +12,6 @@ from bayesgap.evaluation.measure import summarise
 from bayesgap.tasks.task import Task
 from strategies import without_shape_checks
 from toys import (
-    LINF,
     Function,
     Laplace,
     Returns,

@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from linf import LINF
 from torch import nn
 
 from bayesgap.classifiers.module import decisions
@@ -19,7 +20,7 @@ from bayesgap.evaluation.measure import (
 )
 from bayesgap.evaluation.statistics import mean_with_interval, ratio_with_interval
 from bayesgap.norms import L2
-from toys import LINF, SEEDS, Returns, from_gap, normal, property_settings
+from toys import SEEDS, Returns, from_gap, normal, property_settings
 
 INF = np.inf
 

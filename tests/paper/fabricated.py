@@ -97,13 +97,13 @@ def scattered(mean, *about, trainings=1, points=POINTS):
 
 
 def _case(case, kinds):
-    best = kinds.get(OPTIMUM)
+    optimum = kinds.get(OPTIMUM)
     return Fabricated(
         case=case,
         points={"y": _labels(POINTS)},
-        measured={kind: _measured(case, kind, given, best) for kind, given in kinds.items()},
-        radii=_radii(case, best),
-        optimum=None if best is None else _study(best),
+        measured={kind: _measured(case, kind, given, optimum) for kind, given in kinds.items()},
+        radii=_radii(case, optimum),
+        optimum=None if optimum is None else _study(optimum),
         task=TASK,
     )
 
@@ -116,12 +116,12 @@ def _study(given):
     }
 
 
-def _radii(case, best):
+def _radii(case, optimum):
     """The optimum's certified radii, NaN where it decides wrongly."""
-    if best is None or best.certified is None:
+    if optimum is None or optimum.certified is None:
         return None
-    radii = scattered(best.certified, "certified", case)[0]
-    return torch.where(torch.arange(POINTS) < POINTS - best.wrong, radii, torch.nan)
+    radii = scattered(optimum.certified, "certified", case)[0]
+    return torch.where(torch.arange(POINTS) < POINTS - optimum.wrong, radii, torch.nan)
 
 
 @cache
@@ -138,7 +138,9 @@ def _measured(case, kind, given, optimum):
         case=case,
         kind=kind,
         summary=summary,
-        attacks={name: summarise(each, _labels(len(each[0].sizes))) for name, each in attacks.items()},
+        attacks={
+            name: summarise(each, _labels(len(each[0].sizes))) for name, each in attacks.items()
+        },
         best=best,
         outcomes=attacks,
         sizes=sizes,

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import pytest
+from fabricated import NO, OPEN, YES, Given, findings
 
 from bayesgap.experiment.kinds import CNN, OPTIMUM
 from bayesgap.experiment.setting import ASYMMETRIC, SYMMETRIC, VARIANTS, Case
 from bayesgap.paper import fig4
-from fabricated import NO, OPEN, YES, Given, findings
 
 TASK = "mnist-0-6"
 USUAL = {

@@ -13,7 +13,7 @@ from bayesgap.experiment.setting import Setting
 from bayesgap.paper.engine.claim import NOT_DECIDED, NOT_REPRODUCED, REPRODUCED
 from bayesgap.paper.engine.exhibit import Named
 from bayesgap.paper.fig5 import exhibit as fig5
-from bayesgap.paper.fig5.study import JITTER, descend, signed_distances
+from bayesgap.paper.fig5.training import JITTER, descend, signed_distances
 from bayesgap.runs.store import Result
 from exhibits import computed, drawn, found_of, replaced
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
-
-from bayesgap.images.mnist import load_mnist, mnist_checksum
 from bayesgap.paper.exhibit import Setting
 from bayesgap.paper.jobs import REAL, classifier_stages, data_stage
 from bayesgap.paper.real import PARTS, RealImages, as_data, draw, read_real
+
+from bayesgap.images.mnist import load_mnist, mnist_checksum
 from bayesgap.runs.store import Result
 from bayesgap.tasks.catalog import known_tasks
 from strategies import random_task

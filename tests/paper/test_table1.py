@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 import pytest
+from fabricated import NO, OPEN, YES, Given, findings
 
 from bayesgap.drawing.words import percent
 from bayesgap.evaluation.statistics import binomial_interval
 from bayesgap.experiment.kinds import CNN, LINEAR_SVM, OPTIMUM, PAPER_KINDS, RBF_SVM
 from bayesgap.experiment.setting import SYMMETRIC, Case
 from bayesgap.paper import table1
-from fabricated import NO, OPEN, YES, Given, findings
 
 TASK = "mnist-0-6"
 CLAIMED = (OPTIMUM, CNN, LINEAR_SVM)
@@ -39,7 +39,10 @@ def test_percents_of_the_table_carry_the_interval_of_their_points():
                 assert printed * table1.points_of(task, kind) % 100 == 0
 
 
-def classifiers(changed, usual=Given()):
+ALL_BROKEN = Given()
+
+
+def classifiers(changed, usual=ALL_BROKEN):
     """Two tasks' classifiers, all of whose points are broken but for what changed."""
     kinds = {kind: replace(usual, **changed.get(kind, {})) for kind in PAPER_KINDS}
     tasks = {"mnist-2-7": dict.fromkeys(PAPER_KINDS, usual), TASK: kinds}

@@ -161,7 +161,9 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "architecture.md"
 
 
 def test_the_page_shows_the_parts_as_they_are():
-    blocks = re.findall(r"<!-- tests/recipes/(\w+\.py) -->\n+```python\n(.*?)```", DOCUMENT.read_text(), re.S)
+    blocks = re.findall(
+        r"<!-- tests/recipes/(\w+\.py) -->\n+```python\n(.*?)```", DOCUMENT.read_text(), re.S
+    )
     assert {name for name, _ in blocks} == {
         "figure.py",
         "laplace.py",

@@ -2,35 +2,36 @@
 
 import dataclasses
 import json
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from bayesgap.classifiers.allconv import Training
+from bayesgap.densities.fitting import QUANTISATION_VARIANCE
 from bayesgap.errors import BayesgapError
+from bayesgap.experiment.stages.data import as_data, draw, read_real
 from bayesgap.images.celeba import ATTRIBUTES, class_names, open_celeba, task_name
-from bayesgap.paper import experiment, fit, reproduction, scales
-from bayesgap.paper.real import PARTS, as_data, draw, read_real
-from bayesgap.report.page import Wanted, write_report
-from bayesgap.runs.run import Resources
-from bayesgap.runs.store import Store
+from bayesgap.images.faces import Faces, components_for
+from bayesgap.images.source import PARTS, RealImages
+from bayesgap.paper import reproduction
+from bayesgap.paper.reproduction import plan_by_name, setting_for
+from bayesgap.tasks import fit
 from bayesgap.tasks.catalog import known_tasks, load_task
+from bayesgap.tasks.fit import at_hand, fit_missing
+from tiny import DRAWS, SCALES, ran_with
 
 NUMBERS = [*range(1, 81), *range(162_771, 162_791), *range(182_638, 182_658)]
-TINY = dataclasses.replace(
-    scales.FACES_TOO["quick"],
-    images=40,
-    seeds=2,
-    cnn_seeds=2,
-    per_class=2,
-    curve_per_class=1,
-    widths=(1,),
-    gammas=(0.0003,),
-    training=Training(epochs=1),
-    robust=scales.trades(l2=0.5, linf=0.01, wide=0.02, steps=1, epochs=1),
-)
+SMILING = "celeba-smiling"
+
+
+@dataclass(frozen=True)
+class FewFactors(Faces):
+    """Faces, fitted with as many factors as so few allow."""
+
+    recipe = dataclasses.replace(Faces.recipe, latent=2, floors=(QUANTISATION_VARIANCE,))
 
 
 def smiles(number):
@@ -40,66 +41,63 @@ def smiles(number):
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
     """A copy of CelebA whose smiling faces are the brighter ones, and have all else as well."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     folder = tmp_path_factory.mktemp("celeba")
     (folder / "img_align_celeba").mkdir()
     random = np.random.default_rng(0)
     for number in NUMBERS:
         coarse = random.integers(0, 160, (8, 8, 3)) + 60 * smiles(number)
-        image = Image.fromarray(coarse.astype(np.uint8)).resize((178, 218), Image.BILINEAR)
+        image = Image.fromarray(coarse.astype(np.uint8))
+        image = image.resize((178, 218), Image.Resampling.BILINEAR)
         image.save(folder / "img_align_celeba" / f"{number:06}.jpg", quality=90)
     header = ",".join(["image_id", *ATTRIBUTES])
     signs = [",".join([str(2 * smiles(n) - 1)] * len(ATTRIBUTES)) for n in NUMBERS]
     lines = [f"{n:06}.jpg,{sign}" for n, sign in zip(NUMBERS, signs, strict=True)]
     (folder / "list_attr_celeba.csv").write_text("\n".join([header, *lines]) + "\n")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    patch = pytest.MonkeyPatch()
-    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    patch.setattr(reproduction, "TASKS", ())
-    patch.setitem(scales.FACES_TOO, "quick", TINY)
-    patch.setattr(fit, "FACE_LATENT", 2)
-    for name in ("VALIDATION_IMAGES", "POOL_IMAGES", "MANY_IMAGES", "TEST_IMAGES"):
-        patch.setattr(experiment, name, 40)
-    yield
+    yield folder
     patch.undo()
 
 
-def ran_with(names, copy, folder, *, faces):
-    plan = reproduction.plan(
+@pytest.fixture(scope="module")
+def faces(copy):
+    return FewFactors(str(copy))
+
+
+def ran_on_faces(names, copy, folder, *, private=True, digits=()):
+    """A run on the one task, and on those of some digits."""
+    setting = setting_for(
         names, "quick", seed=0, celeba=copy, attributes=["Smiling"], tasks=folder / "tasks"
     )
-    results = reproduction.compute(plan, Store(str(folder / "store")), Resources())
-    out = folder / f"faces-{faces}"
-    write_report(results, Wanted(plan.exhibits, plan.main, faces), out)
-    return (
-        results,
-        json.loads((out / "results.json").read_text()),
-        (out / "report.html").read_text(),
-    )
+    tasks = {name: setting.tasks[name] for name in (*digits, SMILING)}
+    small = dataclasses.replace(setting, tasks=tasks, scales=SCALES, draws=DRAWS)
+    out = f"private-{private}-{len(names)}"
+    made, _ = ran_with(small, names, folder, out, private=private)
+    document = json.loads((folder / out / "results.json").read_text())
+    return made, document, (folder / out / "report.html").read_text()
 
 
 @pytest.fixture(scope="module")
-def ran(small, copy, tmp_path_factory):
+def ran(copy, faces, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
+    fit_missing(faces, [SMILING], folder / "tasks")
     names = ["fig1", "fig4", "fig6", "fig12", "fig13", "table1", "table2"]
-    return folder, *ran_with(names, copy, folder, faces=True)
+    return folder, *ran_on_faces(names, copy, folder)
 
 
-def test_a_fitted_task_is_kept_by_name_in_the_users_folder(ran, copy):
+def test_a_fitted_task_is_kept_by_name_in_the_users_folder(ran):
     folder, _, document, _ = ran
     task = load_task("celeba-smiling/symmetric", folder=folder / "tasks")
     assert task.image_shape == (3, 64, 64)
     assert task.class_names == ("not smiling", "smiling")
-    assert task.facts["faces"] == [40, 40]
-    (known,) = known_tasks(folder / "tasks")["celeba-smiling"]
+    assert task.facts["images"] == [40, 40]
+    (known,) = known_tasks(folder / "tasks")[SMILING]
     assert {t["sha256"] for t in document["tasks"] if t["version"]} == {known.sha256}
 
 
-def test_all_twelve_tasks_are_fitted_and_loaded_by_name(small, copy, tmp_path):
-    made = fit.fit_faces(open_celeba(copy), list(ATTRIBUTES), tmp_path)
+def test_all_twelve_tasks_are_fitted_and_loaded_by_name(faces, tmp_path):
+    names = faces.names("celeba")
+    made = fit_missing(faces, names, tmp_path)
     assert [known.name for known in made] == [task_name(attribute) for attribute in ATTRIBUTES]
     assert len({known.name for known in made}) == 12
     for attribute, known in zip(ATTRIBUTES, made, strict=True):
@@ -122,46 +120,46 @@ def test_each_linear_svm_says_whether_it_converged(ran):
     assert "linear SVMs converged" in page
 
 
-def test_a_task_that_is_there_is_not_fitted_again(ran, copy, monkeypatch):
+def test_a_task_that_is_there_is_not_fitted_again(ran, faces, monkeypatch):
     folder, *_ = ran
 
     def never(*args, **kwargs):
         raise AssertionError
 
     monkeypatch.setattr(fit, "fit_em", never)
-    (known,) = fit.fit_faces(open_celeba(copy), ["Smiling"], folder / "tasks")
-    assert (known.name, known.version) == ("celeba-smiling", 1)
-    assert fit.faces_at_hand(open_celeba(copy), ["Smiling"], folder / "tasks") == [known]
+    (known,) = fit_missing(faces, [SMILING], folder / "tasks")
+    assert (known.name, known.version) == (SMILING, 1)
+    assert at_hand(faces, [SMILING], folder / "tasks") == [known]
 
 
-def test_another_limit_is_another_version_and_other_faces_are_refused(small, copy, tmp_path):
-    opened = open_celeba(copy)
-    (first,) = fit.fit_faces(opened, ["Smiling"], tmp_path, limit=30)
-    (second,) = fit.fit_faces(opened, ["Smiling"], tmp_path, limit=35)
+def test_another_limit_is_another_version_and_other_faces_are_refused(faces, copy, tmp_path):
+    (first,) = fit_missing(faces, [SMILING], tmp_path, limit=30)
+    (second,) = fit_missing(faces, [SMILING], tmp_path, limit=35)
     assert (first.version, second.version) == (1, 2)
     assert first.path.exists()
-    assert second.entry["settings"]["faces"] == [35, 35]
-    other = dataclasses.replace(opened, checksum="of another copy")
+    assert second.entry["settings"]["images"] == [35, 35]
+
+    class Others(FewFactors):
+        checksum = "of another copy"
+
     with pytest.raises(BayesgapError, match="fitted to other faces"):
-        fit.faces_at_hand(other, ["Smiling"], tmp_path)
+        at_hand(Others(str(copy)), [SMILING], tmp_path)
 
 
-def test_the_main_job_takes_faces_along(small, copy, ran, monkeypatch):
+def test_the_main_job_takes_faces_along(copy, ran):
     folder, *_ = ran
-    monkeypatch.setattr(reproduction, "TASKS", ("mnist-0-6",))
-    monkeypatch.setitem(scales.DIGITS, "quick", dataclasses.replace(TINY, task_kind="digits"))
-    _, document, page = ran_with([], copy, folder, faces=True)
+    _, document, page = ran_on_faces([], copy, folder, digits=["mnist-0-6"])
     variants = {(r["task"], r["variant"]) for r in document["results"]}
-    assert {("celeba-smiling", "symmetric"), ("celeba-smiling", "asymmetric")} <= variants
+    assert {(SMILING, "symmetric"), (SMILING, "asymmetric")} <= variants
     assert "Table 1" in page
 
 
-def test_a_handed_on_task_needs_no_faces(ran, small, tmp_path):
+def test_a_handed_on_task_needs_no_faces(ran):
     folder, *_ = ran
-    plan = reproduction.plan(
-        ["table1"], "quick", seed=0, attributes=["Smiling"], tasks=folder / "tasks"
-    )
-    assert [job.name for job in plan.jobs] == ["celeba-smiling"]
+    asked = {"seed": 0, "attributes": ["Smiling"], "tasks": folder / "tasks"}
+    made = plan_by_name(["table1"], "quick", **asked)
+    assert SMILING in {graph.case.task for graph in made.graphs}
+    assert not made.setting.source(SMILING).at_hand
 
 
 @pytest.mark.parametrize(
@@ -175,19 +173,19 @@ def test_a_handed_on_task_needs_no_faces(ran, small, tmp_path):
 )
 def test_figures_about_one_task_bring_it_along(ran, copy, monkeypatch, names, attributes, fitted):
     folder, *_ = ran
-    asked = []
+    asked: list[str] = []
     monkeypatch.setattr(
-        reproduction, "faces_at_hand", lambda copy, chosen, folder: asked.extend(chosen) or []
+        reproduction, "at_hand", lambda source, chosen, folder: asked.extend(chosen) or []
     )
-    plan = reproduction.plan(
+    made = plan_by_name(
         names, "quick", seed=0, celeba=copy, attributes=attributes, tasks=folder / "tasks"
     )
-    assert sorted(asked) == sorted(fitted)
-    assert ("celeba-smiling" in plan.setting.tasks) == ("fig13" in names)
+    assert sorted(asked) == sorted(map(task_name, fitted))
+    assert (SMILING in made.setting.tasks) == ("fig13" in names)
 
 
 def test_components_are_one_for_a_thousand_faces():
-    assert [fit.components_for(n) for n in (1, 499, 1_499, 1_501, 20_000)] == [1, 1, 1, 2, 20]
+    assert [components_for(n) for n in (1, 499, 1_499, 1_501, 20_000)] == [1, 1, 1, 2, 20]
 
 
 def test_real_and_sampled_faces_have_their_sections(ran):
@@ -198,22 +196,22 @@ def test_real_and_sampled_faces_have_their_sections(ran):
     assert ("real", "bayes-optimal") not in kinds
     assert all(r["gap"] is None for r in document["results"] if r["variant"] == "real")
     assert page.count("data:image/png") >= 5
-    assert "A picture of faces is left out" not in page
+    assert "A picture that may not be published is left out" not in page
 
 
-def test_a_report_without_faces_holds_diagrams_only(ran, copy):
+def test_a_report_to_be_published_holds_diagrams_only(ran, copy):
     folder, *_ = ran
-    *_, page = ran_with(["fig1", "fig6", "fig13"], copy, folder, faces=False)
-    assert page.count("A picture of faces is left out") == 2
+    *_, page = ran_on_faces(["fig1", "fig6", "fig13"], copy, folder, private=False)
+    assert page.count("A picture that may not be published is left out") == 2
     assert page.count("without the images. The histogram is of the changes") == 1
     assert "data:image/png" not in page
     assert "data:image/svg+xml" in page
 
 
-def test_the_three_parts_of_real_faces_are_the_official_splits(small, copy):
-    checksum = open_celeba(copy).checksum
-    about = {"name": "celeba-smiling", "limit": 50, "seed": 0, "celeba": str(copy)}
-    data = as_data(read_real(**about, checksum=checksum))
+def test_the_three_parts_of_real_faces_are_the_official_splits(copy, faces):
+    about = {"name": SMILING, "limit": 50, "seed": 0, "source": faces}
+    data = as_data(read_real(**about, checksum=open_celeba(copy).checksum))
+    assert isinstance(data, RealImages)
     assert [len(data.parts[part][1]) for part in PARTS] == [80, 20, 20]
     x, y = draw(data, "test", 10, seed=0)
     assert x.dtype == torch.float64
@@ -224,3 +222,9 @@ def test_the_three_parts_of_real_faces_are_the_official_splits(small, copy):
     assert brightness[y == 1].mean() > brightness[y == 0].mean() + 0.1
     with pytest.raises(BayesgapError, match="changed during the run"):
         read_real(**about, checksum="another")
+
+
+def test_a_folder_of_faces_that_is_not_there_is_named(tmp_path):
+    missing = Path(tmp_path / "nowhere")
+    with pytest.raises(BayesgapError, match="nowhere"):
+        setting_for([], "quick", seed=0, celeba=missing, attributes=["Male"])

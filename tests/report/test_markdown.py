@@ -1,4 +1,5 @@
 from bayesgap.paper.claim import Claim, Number
+
 from bayesgap.report.markdown import claims_page
 
 DOCUMENT = {"version": "1", "scale": "quick", "seed": 0, "sizes": {}}

@@ -6,13 +6,13 @@ import re
 
 import pytest
 import torch
-from tiny import SCALE, TASK, digits, ran_with
 
 from bayesgap.experiment.kinds import KINDS, LEARNED, OPTIMUM, PAPER_KINDS, WIDE_RBF_SVM
 from bayesgap.experiment.setting import VARIANTS, Case
 from bayesgap.paper.engine.run import plan
 from bayesgap.paper.registry import EXHIBITS, choose
 from bayesgap.report.page import FILES
+from tiny import SCALE, TASK, digits, ran_with
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ def written(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("module", "found"),
     [
-        # Lazy and relative imports count; a package's __init__ on the way does not, nor do libraries.
+        # Lazy and relative imports count; a package's __init__ on the way and libraries do not.
         ("top", {"top", "pack.a", "pack.lazy_parent", "pack.d", "pack.sub.c", "pack.f"}),
         ("pack.alone", {"pack.alone"}),
         # The package itself is asked for something: then its __init__ counts.

@@ -238,7 +238,7 @@ def expectation(
     cross = torch.zeros(components * (latent + 1), dimension, dtype=torch.float64)
     square = torch.zeros(components, dimension, dtype=torch.float64)
     log_likelihoods = []
-    for images in x.split(workspace.shape[1]):
+    for images in torch.split(x, workspace.shape[1]):
         centred, squared = workspace[:, : len(images)]
         if dimension < images.shape[1]:
             images = images.index_select(1, varying)

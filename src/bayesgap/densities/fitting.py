@@ -121,7 +121,7 @@ def exact_chunks(x: Float[Tensor, "n d"] | UInt8[Tensor, "n d"]) -> Iterator[Ten
     Args:
         x: The points; those of torch.uint8 are levels.
     """
-    for chunk in x.split(max(1, min(CHUNK, CHUNK_VALUES // x.shape[1]))):
+    for chunk in torch.split(x, max(1, min(CHUNK, CHUNK_VALUES // x.shape[1]))):
         yield unit_values(chunk).double().cpu()
 
 

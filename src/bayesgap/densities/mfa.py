@@ -149,7 +149,7 @@ class MixtureOfFactorAnalyzers(nn.Module):
         if abs(total - 1) > ROUNDING:  # else a density read from a file would not be the one saved
             self.weights /= total
         self._derive()
-        self.register_load_state_dict_post_hook(_derive_after_loading)
+        nn.Module.register_load_state_dict_post_hook(self, _derive_after_loading)
 
     def _derive(self) -> None:
         """Derive from the parameters what scoring needs, in float64."""

@@ -1,1 +1,55 @@
 """Plots, galleries and the words of tables, which know no figure of the paper."""
+
+from bayesgap.drawing.section import Picture, Section, Table
+from bayesgap.drawing.style import (
+    BLACK,
+    CLASS_COLOURS,
+    GREEN,
+    GREY,
+    SERIES,
+    SKY,
+    STYLE,
+    SVG,
+    VERMILION,
+    distribution,
+    handles_of,
+    styled,
+)
+from bayesgap.drawing.words import (
+    NONE,
+    bracket,
+    interval,
+    number,
+    percent,
+    signed,
+    size,
+    span,
+    with_interval,
+)
+
+__all__ = [
+    "BLACK",
+    "CLASS_COLOURS",
+    "GREEN",
+    "GREY",
+    "NONE",
+    "SERIES",
+    "SKY",
+    "STYLE",
+    "SVG",
+    "VERMILION",
+    "Picture",
+    "Section",
+    "Table",
+    "bracket",
+    "distribution",
+    "handles_of",
+    "interval",
+    "number",
+    "percent",
+    "signed",
+    "size",
+    "span",
+    "styled",
+    "with_interval",
+]

@@ -10,9 +10,7 @@ from matplotlib.figure import Figure
 
 from bayesgap.drawing.style import STYLE, handles_of, styled
 from bayesgap.estimates import Estimate
-from bayesgap.experiment.kinds import OPTIMUM, Kind
-from bayesgap.experiment.measured import CaseResults, Measured
-from bayesgap.experiment.setting import SYMMETRIC
+from bayesgap.experiment import OPTIMUM, SYMMETRIC, CaseResults, Kind, Measured
 from bayesgap.images.sources import SOURCES
 
 BESIDE = 4  # tasks, at most, where two bar charts stand side by side

@@ -13,8 +13,7 @@ from torch import Tensor
 from bayesgap.drawing.style import STYLE
 from bayesgap.drawing.words import bracket, percent
 from bayesgap.evaluation.measure import SMALL_CHANGE
-from bayesgap.experiment.kinds import Kind
-from bayesgap.experiment.measured import CaseResults, Measured
+from bayesgap.experiment import CaseResults, Kind, Measured
 
 PER_CLASS = 5  # images of each class in a gallery
 BLOCK_INCHES = 2.1  # height of one classifier's part of a gallery

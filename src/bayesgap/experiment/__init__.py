@@ -1,1 +1,65 @@
 """The paper's protocol for any task: kinds of classifiers, their stages, and what was measured."""
+
+from bayesgap.experiment.graph import (
+    CaseGraph,
+    case_graph,
+    certificate_stage,
+    classifier_stages,
+    data_stage,
+    points_stage,
+)
+from bayesgap.experiment.kinds import (
+    CNN,
+    KINDS,
+    LEARNED,
+    LINEAR_SVM,
+    OPTIMUM,
+    PAPER_KINDS,
+    RBF_SVM,
+    ROBUST,
+    WIDE_RBF_SVM,
+    Kind,
+)
+from bayesgap.experiment.measured import CaseResults, Measured, collect
+from bayesgap.experiment.setting import (
+    ASYMMETRIC,
+    DIGIT_TASKS,
+    NOISE_MULTIPLE,
+    NOISY,
+    REAL,
+    SYMMETRIC,
+    VARIANTS,
+    Case,
+    Setting,
+)
+
+__all__ = [
+    "ASYMMETRIC",
+    "CNN",
+    "DIGIT_TASKS",
+    "KINDS",
+    "LEARNED",
+    "LINEAR_SVM",
+    "NOISE_MULTIPLE",
+    "NOISY",
+    "OPTIMUM",
+    "PAPER_KINDS",
+    "RBF_SVM",
+    "REAL",
+    "ROBUST",
+    "SYMMETRIC",
+    "VARIANTS",
+    "WIDE_RBF_SVM",
+    "Case",
+    "CaseGraph",
+    "CaseResults",
+    "Kind",
+    "Measured",
+    "Setting",
+    "case_graph",
+    "certificate_stage",
+    "classifier_stages",
+    "collect",
+    "data_stage",
+    "points_stage",
+]

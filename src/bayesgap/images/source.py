@@ -162,7 +162,9 @@ class RealImages:
         return self.classes * min(n // self.classes, there // folds)
 
 
-def first_of_each(part: Part, limit: int | None) -> Part:
+def first_of_each(
+    part: Part, limit: int | None
+) -> tuple[UInt8[Tensor, "m C H W"], Int[Tensor, " m"]]:
     """The first images of each class, at most `limit` of them, in their order."""
     x, y = part
     if limit is None:

@@ -1,10 +1,8 @@
 """Figure 1: the paper in one row of images."""
 
-from bayesgap.drawing import galleries
-from bayesgap.drawing.section import Picture, Section
-from bayesgap.experiment.kinds import CNN, OPTIMUM, PAPER_KINDS, RBF_SVM
-from bayesgap.experiment.setting import ASYMMETRIC, SYMMETRIC, Setting
-from bayesgap.paper.engine.exhibit import Exhibit, Findings, Wants, attacks
+from bayesgap.drawing import Picture, Section, galleries
+from bayesgap.experiment import ASYMMETRIC, CNN, OPTIMUM, PAPER_KINDS, RBF_SVM, SYMMETRIC, Setting
+from bayesgap.paper.engine import Exhibit, Findings, Wants, attacks
 from bayesgap.paper.pictures import OWN_TASKS, PAPERS_TASK, publishable, shown_of
 
 

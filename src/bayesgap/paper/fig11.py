@@ -4,13 +4,11 @@ The paper trains by TRADES with beta = 10 and names neither the norm nor the rad
 which the inner ascent looks; both norms are tried here.
 """
 
-from bayesgap.drawing.section import Section
+from bayesgap.drawing import Section
 from bayesgap.evaluation.statistics import paired_ratio_with_interval
-from bayesgap.experiment.kinds import CNN, OPTIMUM, ROBUST, Kind
-from bayesgap.experiment.setting import SYMMETRIC, Setting
+from bayesgap.experiment import CNN, OPTIMUM, ROBUST, SYMMETRIC, Kind, Setting
 from bayesgap.paper import pictures
-from bayesgap.paper.engine.claim import Claim, Number
-from bayesgap.paper.engine.exhibit import Exhibit, Findings, Wants, attacks
+from bayesgap.paper.engine import Claim, Exhibit, Findings, Number, Wants, attacks
 from bayesgap.paper.rules import ACCURATE, RECOVERED, accuracy, guarded, lowest_success
 
 KINDS = (OPTIMUM, CNN, *ROBUST)

@@ -3,15 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bayesgap.drawing.section import Section, Table
-from bayesgap.drawing.words import NONE, percent, size
+from bayesgap.drawing import NONE, Section, Table, percent, size
 from bayesgap.estimates import Estimate
 from bayesgap.evaluation.statistics import paired_ratio_with_interval
-from bayesgap.experiment.kinds import CNN, LEARNED, LINEAR_SVM, RBF_SVM, Kind
-from bayesgap.experiment.setting import REAL, Setting
+from bayesgap.experiment import CNN, LEARNED, LINEAR_SVM, RBF_SVM, REAL, Kind, Setting
 from bayesgap.paper import pictures
-from bayesgap.paper.engine.claim import Claim, Number
-from bayesgap.paper.engine.exhibit import Exhibit, Findings, Wants, attacks
+from bayesgap.paper.engine import Claim, Exhibit, Findings, Number, Wants, attacks
 from bayesgap.paper.rules import (
     IMPERCEPTIBLE,
     RBF_ON_FACES,

@@ -2,13 +2,11 @@
 
 from functools import partial
 
-from bayesgap.drawing.section import Section
-from bayesgap.drawing.words import percent, size
-from bayesgap.experiment.kinds import LEARNED, OPTIMUM, PAPER_KINDS
-from bayesgap.experiment.setting import ASYMMETRIC, SYMMETRIC, Setting
+from bayesgap.drawing import Section, percent, size
+from bayesgap.experiment import ASYMMETRIC, LEARNED, OPTIMUM, PAPER_KINDS, SYMMETRIC, Setting
 from bayesgap.images.sources import source_of
 from bayesgap.paper import pictures
-from bayesgap.paper.engine.exhibit import Exhibit, Findings, Wants, attacks
+from bayesgap.paper.engine import Exhibit, Findings, Wants, attacks
 
 TASKS = {
     "13": ("celeba-smiling", "Smiling"),

@@ -3,17 +3,13 @@
 import math
 from collections.abc import Iterator
 
-from bayesgap.drawing.section import Section, Table
-from bayesgap.drawing.words import bracket, percent, size, span
+from bayesgap.drawing import Section, Table, bracket, percent, size, span
 from bayesgap.estimates import UNKNOWN
 from bayesgap.evaluation.measure import size_table
 from bayesgap.evaluation.statistics import ratio_with_interval, share_with_interval
-from bayesgap.experiment.kinds import OPTIMUM
-from bayesgap.experiment.measured import CaseResults
-from bayesgap.experiment.setting import ASYMMETRIC, SYMMETRIC, VARIANTS, Setting
+from bayesgap.experiment import ASYMMETRIC, OPTIMUM, SYMMETRIC, VARIANTS, CaseResults, Setting
 from bayesgap.paper import pictures
-from bayesgap.paper.engine.claim import Claim, Number
-from bayesgap.paper.engine.exhibit import Exhibit, Findings, Wants, attacks
+from bayesgap.paper.engine import Claim, Exhibit, Findings, Number, Wants, attacks
 from bayesgap.paper.rules import ALIKE, IMPERCEPTIBLE, guarded, mean_size
 
 VAST_MAJORITY = 0.9  # of the pixels

@@ -5,16 +5,22 @@ from collections.abc import Sequence
 import torch
 
 from bayesgap.classifiers.module import decisions
-from bayesgap.drawing.section import Section
-from bayesgap.drawing.words import span
+from bayesgap.drawing import Section, span
 from bayesgap.estimates import Estimate
 from bayesgap.evaluation.statistics import paired_ratio_with_interval, table_share_with_interval
-from bayesgap.experiment.kinds import CNN, LINEAR_SVM, PAPER_KINDS, RBF_SVM, WIDE_RBF_SVM, Kind
-from bayesgap.experiment.measured import CaseResults
-from bayesgap.experiment.setting import SYMMETRIC, Setting
+from bayesgap.experiment import (
+    CNN,
+    LINEAR_SVM,
+    PAPER_KINDS,
+    RBF_SVM,
+    SYMMETRIC,
+    WIDE_RBF_SVM,
+    CaseResults,
+    Kind,
+    Setting,
+)
 from bayesgap.paper import pictures
-from bayesgap.paper.engine.claim import Claim, Number
-from bayesgap.paper.engine.exhibit import Exhibit, Findings, Wants, attacks
+from bayesgap.paper.engine import Claim, Exhibit, Findings, Number, Wants, attacks
 from bayesgap.paper.rules import (
     ACCURATE,
     ALIKE,

@@ -1,10 +1,9 @@
 """Figure 7: more tasks whose optima are robust or brittle as the data are."""
 
-from bayesgap.drawing.section import Section
-from bayesgap.experiment.kinds import OPTIMUM
-from bayesgap.experiment.setting import SYMMETRIC, VARIANTS, Setting
+from bayesgap.drawing import Section
+from bayesgap.experiment import OPTIMUM, SYMMETRIC, VARIANTS, Setting
 from bayesgap.paper import pictures
-from bayesgap.paper.engine.exhibit import Exhibit, Findings, Wants, attacks
+from bayesgap.paper.engine import Exhibit, Findings, Wants, attacks
 from bayesgap.paper.fig4 import both_optima
 
 

@@ -7,13 +7,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bayesgap.drawing.section import Picture, Section
-from bayesgap.drawing.style import STYLE, styled
-from bayesgap.drawing.words import percent
-from bayesgap.experiment.kinds import LINEAR_SVM, OPTIMUM, RBF_SVM
-from bayesgap.experiment.measured import CaseResults
-from bayesgap.experiment.setting import SYMMETRIC, Setting
-from bayesgap.paper.engine.exhibit import Exhibit, Findings, Wants, attacks
+from bayesgap.drawing import STYLE, Picture, Section, percent, styled
+from bayesgap.experiment import LINEAR_SVM, OPTIMUM, RBF_SVM, SYMMETRIC, CaseResults, Setting
+from bayesgap.paper.engine import Exhibit, Findings, Wants, attacks
 from bayesgap.paper.pictures import OWN_TASKS_AND_FACES
 
 COLUMNS = 4  # tasks beside each other

@@ -4,15 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from bayesgap.drawing import bars, galleries
+from bayesgap.drawing import Picture, Table, bars, galleries, interval, percent, signed, size
 from bayesgap.drawing.galleries import Block
-from bayesgap.drawing.section import Picture, Table
-from bayesgap.drawing.words import interval, percent, signed, size
-from bayesgap.experiment.kinds import Kind
-from bayesgap.experiment.measured import CaseResults, Measured
-from bayesgap.experiment.setting import ASYMMETRIC, REAL, SYMMETRIC, Case
+from bayesgap.experiment import ASYMMETRIC, REAL, SYMMETRIC, Case, CaseResults, Kind, Measured
 from bayesgap.images.source import LEVELS
-from bayesgap.paper.engine.exhibit import Findings
+from bayesgap.paper.engine import Findings
 
 PAPERS_TASK = "celeba-male"  # which the paper's figures 1 and 4 show
 OWN_TASKS = "the package's own tasks"

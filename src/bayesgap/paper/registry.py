@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from bayesgap.errors import BayesgapError
 from bayesgap.paper import fig1, fig4, fig6, fig7, fig11, fig12, gamma, table1, variants
-from bayesgap.paper.engine.exhibit import Exhibit
+from bayesgap.paper.engine import Exhibit
 from bayesgap.paper.fig2 import exhibit as fig2
 from bayesgap.paper.fig3 import exhibit as fig3
 from bayesgap.paper.fig5 import exhibit as fig5

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bayesgap.errors import BayesgapError
+from bayesgap.experiment import DIGIT_TASKS, Setting
 from bayesgap.experiment.scales import NAMES
-from bayesgap.experiment.setting import DIGIT_TASKS, Setting
 from bayesgap.images.celeba import task_name
 from bayesgap.images.faces import Faces
 from bayesgap.images.sources import SOURCES, source_of
-from bayesgap.paper.engine.exhibit import Exhibit
+from bayesgap.paper.engine import Exhibit
 from bayesgap.paper.engine.run import Plan, plan
 from bayesgap.paper.registry import ALL, choose
 from bayesgap.tasks.catalog import Known, known_tasks, own_folder

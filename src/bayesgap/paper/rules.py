@@ -4,9 +4,8 @@ import math
 
 from bayesgap.estimates import UNKNOWN, Estimate
 from bayesgap.evaluation.measure import HEADLINE_SUCCESS
-from bayesgap.experiment.kinds import Kind
-from bayesgap.experiment.measured import CaseResults, Measured
-from bayesgap.paper.engine.claim import Number
+from bayesgap.experiment import CaseResults, Kind, Measured
+from bayesgap.paper.engine import Number
 
 IMPERCEPTIBLE = 1.5  # mean L2 below which the paper calls a change almost indistinguishable
 RECOVERED = 0.8  # of the optimum's mean L2: at least that recovers it, less is brittle

@@ -3,17 +3,23 @@
 from jaxtyping import Int
 from torch import Tensor
 
-from bayesgap.drawing.section import Section, Table
-from bayesgap.drawing.words import percent
+from bayesgap.drawing import Section, Table, percent
 from bayesgap.estimates import UNKNOWN, Estimate
 from bayesgap.evaluation.measure import Summary
 from bayesgap.evaluation.statistics import share_with_interval
-from bayesgap.experiment.kinds import CNN, LINEAR_SVM, OPTIMUM, PAPER_KINDS, RBF_SVM, Kind
-from bayesgap.experiment.measured import Measured
-from bayesgap.experiment.setting import SYMMETRIC, Setting
+from bayesgap.experiment import (
+    CNN,
+    LINEAR_SVM,
+    OPTIMUM,
+    PAPER_KINDS,
+    RBF_SVM,
+    SYMMETRIC,
+    Kind,
+    Measured,
+    Setting,
+)
 from bayesgap.images.sources import source_of
-from bayesgap.paper.engine.claim import Claim, Number
-from bayesgap.paper.engine.exhibit import Exhibit, Findings, Wants, attacks
+from bayesgap.paper.engine import Claim, Exhibit, Findings, Number, Wants, attacks
 from bayesgap.paper.pictures import OWN_TASKS_AND_FACES
 
 DIGIT_POINTS, FACE_POINTS = 100, 50  # attacked points of a task: the steps of the percents say so

@@ -2,15 +2,11 @@
 
 from typing import Any
 
-from bayesgap.drawing import bars
-from bayesgap.drawing.section import Picture, Section, Table
-from bayesgap.drawing.words import bracket, interval, percent, size
+from bayesgap.drawing import Picture, Section, Table, bars, bracket, interval, percent, size
 from bayesgap.estimates import Estimate
-from bayesgap.experiment.kinds import PAPER_KINDS
-from bayesgap.experiment.measured import CaseResults
-from bayesgap.experiment.setting import ASYMMETRIC, SYMMETRIC, VARIANTS, Setting
+from bayesgap.experiment import ASYMMETRIC, PAPER_KINDS, SYMMETRIC, VARIANTS, CaseResults, Setting
 from bayesgap.paper import pictures
-from bayesgap.paper.engine.exhibit import Exhibit, Findings, Wants, attacks
+from bayesgap.paper.engine import Exhibit, Findings, Wants, attacks
 
 COLUMNS = 4  # tasks beside each other
 
@@ -65,6 +61,7 @@ def parts_table(cases: list[CaseResults]) -> Table:
         [_part(case, record) for case in cases for record in case.part_records()],
         "By the best attack on each classifier.",
         words=3,
+        grouped=True,
     )
 
 

@@ -8,8 +8,8 @@ import matplotlib
 from rich.table import Table
 
 from bayesgap import files
+from bayesgap.drawing import SVG
 from bayesgap.drawing.exams import optimality_against_cost
-from bayesgap.drawing.style import SVG
 from bayesgap.experiment.exam_table import as_csv
 
 FILES = ("exams.csv", "exams.md", "exams.svg")

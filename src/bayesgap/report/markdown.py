@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bayesgap.drawing import words
-from bayesgap.paper.engine.claim import Claim, Number
+from bayesgap.paper.engine import Claim, Number
 
 
 def claims_page(claims: Mapping[str, Sequence[Claim]], document: Mapping[str, Any]) -> str:

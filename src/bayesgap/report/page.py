@@ -12,13 +12,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bayesgap import files
-from bayesgap.drawing import words
-from bayesgap.drawing.section import Picture, Section
-from bayesgap.drawing.style import SVG
+from bayesgap.drawing import SVG, Picture, Section, words
 from bayesgap.errors import BayesgapError
-from bayesgap.paper.engine.claim import NOT_DECIDED, NOT_REPRODUCED, REPRODUCED, Claim
+from bayesgap.paper.engine import NOT_DECIDED, NOT_REPRODUCED, REPRODUCED, Claim, Exhibit
 from bayesgap.paper.engine.document import as_csv, as_document
-from bayesgap.paper.engine.exhibit import Exhibit
 from bayesgap.paper.engine.run import Reproduction
 from bayesgap.progress import progress
 from bayesgap.report.markdown import claims_page

@@ -1,8 +1,9 @@
 """Which source a function reaches, found by reading it: what its stored results depend on.
 
 The imports of a module, of the modules that it imports and so on are read from their text, the
-lazy ones inside functions too; nothing is executed. A package's `__init__` that is only passed on
-the way to a module does not count. Libraries do not count either: their versions do.
+lazy ones inside functions too; nothing is executed. A package's `__init__` does not count where it
+is passed on the way to a module, or hands a name on from one: then that module counts. Libraries do
+not count either: their versions do.
 """
 
 import ast
@@ -76,8 +77,7 @@ def imports(module: str) -> frozenset[str]:
             found.update(name for alias in node.names for name in _ours(alias.name))
         elif isinstance(node, ast.ImportFrom):
             base = _base(node, module, package=path.name == "__init__.py")
-            for alias in node.names:
-                found.update(_ours(f"{base}.{alias.name}") or _ours(base))
+            found.update(name for alias in node.names for name in _named(base, alias.name))
         elif isinstance(node, ast.Call) and _is_dynamic(node) and module != FOREIGN:
             found.update(members(module.partition(".")[0]))
     return frozenset(found)
@@ -128,6 +128,19 @@ def members(package: str) -> Iterator[str]:
 
 def _ours(name: str) -> set[str]:
     return {name} if source_of(name) else set()
+
+
+def _named(base: str, name: str) -> set[str]:
+    """What `from base import name` imports: a module, or where a package has the name from."""
+    path = source_of(base)
+    if path is None or path.name != "__init__.py" or source_of(f"{base}.{name}"):
+        return _ours(f"{base}.{name}") or _ours(base)
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    return _named(_base(node, base, package=True), alias.name)
+    return _ours(base)
 
 
 def _base(node: ast.ImportFrom, module: str, *, package: bool) -> str:

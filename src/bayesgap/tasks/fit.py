@@ -51,7 +51,6 @@ def fit_task(
         BayesgapError: images that are too few for the recipe, or a folder that cannot be written
             to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = _next_file(name, folder)
     x, y = source.for_fitting(name, limit)
     if not source.recipe.on_levels:
@@ -195,11 +194,16 @@ def _held_out(fitted: Task, source: Source, name: str) -> dict[str, Any]:
 
 
 def _next_file(name: str, folder: Path) -> Path:
-    """Where the next version of a task goes.
+    """Where the next version of a task goes; the folder is made where it is missing.
 
     Raises:
-        BayesgapError: a file of that name is there, and not catalogued.
+        BayesgapError: no such folder can be made, or a file of that name is there, and not
+            catalogued.
     """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BayesgapError(f"Cannot write to {folder}: {error.strerror or error}.") from error
     path = folder / f"{name}.v{_next_version(read_catalogue(folder).get(name, []))}.safetensors"
     if path.exists():
         raise BayesgapError(f"{path} exists, but not in the catalogue: move it away first.")

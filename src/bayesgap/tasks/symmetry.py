@@ -153,7 +153,7 @@ def principal_spread(
     """
     if not (isinstance(x, Tensor) and is_levels(x)):
         check_floating(x)
-    if not all(chunk.isfinite().all() for chunk in x.split(CHUNK)):
+    if not all(chunk.isfinite().all() for chunk in torch.split(x, CHUNK)):
         raise BayesgapError("Images with NaN or infinity have no principal directions.")
     points = x.detach().flatten(1)
     n, dimension = points.shape

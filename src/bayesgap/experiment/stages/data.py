@@ -50,9 +50,8 @@ def make_task(
         BayesgapError: the file is not the one that was meant when the run was planned.
     """
     base, _, variant = name.partition("/")
-    chosen = [
-        one for one in known_tasks(Path(folder) if folder else None)[base] if one.version == version
-    ]
+    versions = known_tasks(Path(folder) if folder else None).get(base, [])
+    chosen = [one for one in versions if one.version == version]
     if not chosen or chosen[0].sha256 != sha256:
         raise BayesgapError(f"The catalogue's {base} version {version} changed during the run.")
     task = chosen[0].load()

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from bayesgap._version import __version__
-from bayesgap.experiment.setting import ASYMMETRIC
+from bayesgap.experiment import ASYMMETRIC
 from bayesgap.paper.engine.claim import Claim
 from bayesgap.paper.engine.run import Reproduction
 from bayesgap.runs.run import Finished

@@ -10,10 +10,8 @@ from dataclasses import dataclass, field, fields
 from jaxtyping import Float
 from torch import Tensor
 
-from bayesgap.drawing.section import Section
-from bayesgap.experiment.kinds import Kind
-from bayesgap.experiment.measured import CaseResults, Measured
-from bayesgap.experiment.setting import Case, Setting
+from bayesgap.drawing import Section
+from bayesgap.experiment import Case, CaseResults, Kind, Measured, Setting
 from bayesgap.paper.engine.claim import Claim
 from bayesgap.runs.stage import Stage
 from bayesgap.runs.store import Result

@@ -3,10 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bayesgap.experiment.graph import CaseGraph, case_graph
-from bayesgap.experiment.kinds import KINDS, Kind
-from bayesgap.experiment.measured import CaseResults, collect
-from bayesgap.experiment.setting import VARIANTS, Case, Setting
+from bayesgap.experiment import (
+    KINDS,
+    VARIANTS,
+    Case,
+    CaseGraph,
+    CaseResults,
+    Kind,
+    Setting,
+    case_graph,
+    collect,
+)
 from bayesgap.paper.engine.claim import Claim
 from bayesgap.paper.engine.exhibit import Exhibit, Findings, Wants
 from bayesgap.runs.run import Finished, Resources, run

@@ -2,18 +2,23 @@
 
 from functools import partial
 
-from bayesgap.drawing.section import Section
-from bayesgap.drawing.words import percent
+from bayesgap.drawing import Section, percent
 from bayesgap.evaluation.statistics import (
     ratio_with_interval,
     share_with_interval,
 )
-from bayesgap.experiment.graph import data_stage
-from bayesgap.experiment.kinds import CNN, OPTIMUM
-from bayesgap.experiment.setting import NOISE_MULTIPLE, NOISY, SYMMETRIC, Case, Setting
+from bayesgap.experiment import (
+    CNN,
+    NOISE_MULTIPLE,
+    NOISY,
+    OPTIMUM,
+    SYMMETRIC,
+    Case,
+    Setting,
+    data_stage,
+)
 from bayesgap.paper import pictures
-from bayesgap.paper.engine.claim import Claim, Number
-from bayesgap.paper.engine.exhibit import Exhibit, Findings, Key, Named, Wants, attacks
+from bayesgap.paper.engine import Claim, Exhibit, Findings, Key, Named, Number, Wants, attacks
 from bayesgap.paper.fig10.study import IMAGES, compare_optima
 from bayesgap.paper.rules import (
     ACCURATE,

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bayesgap.drawing.section import Picture, Section, Table
-from bayesgap.drawing.words import percent, with_interval
+from bayesgap.drawing import Picture, Section, Table, percent, with_interval
 from bayesgap.estimates import Estimate
-from bayesgap.experiment.setting import Setting
-from bayesgap.paper.engine.claim import Claim, Number
-from bayesgap.paper.engine.exhibit import Exhibit, Findings, Named, Wants
+from bayesgap.experiment import Setting
+from bayesgap.paper.engine import Claim, Exhibit, Findings, Named, Number, Wants
 from bayesgap.paper.fig2 import plots
 from bayesgap.paper.fig2.panels import (
     SIBLINGS,

@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from bayesgap.paper.engine.exhibit import Findings, Named
+from bayesgap.paper.engine import Findings, Named
 from bayesgap.runs.store import Result
 
 SIBLINGS = {"e": "a", "f": "b", "g": "c", "h": "d"}  # the panel above each of the bottom row

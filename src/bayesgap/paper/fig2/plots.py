@@ -4,9 +4,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bayesgap.drawing import plane
-from bayesgap.drawing.style import BLACK, GREEN, STYLE, VERMILION, distribution, handles_of, styled
-from bayesgap.paper.engine.exhibit import Findings
+from bayesgap.drawing import BLACK, GREEN, STYLE, VERMILION, distribution, handles_of, plane, styled
+from bayesgap.paper.engine import Findings
 from bayesgap.paper.fig2.panels import looseness, pairs, relative_radii
 from bayesgap.runs.store import Result
 

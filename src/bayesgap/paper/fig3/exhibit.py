@@ -10,18 +10,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from bayesgap.drawing.section import Picture, Section
-from bayesgap.drawing.style import BLACK, GREEN, GREY, STYLE, VERMILION, distribution, styled
-from bayesgap.drawing.words import percent, signed, with_interval
+from bayesgap.drawing import (
+    BLACK,
+    GREEN,
+    GREY,
+    STYLE,
+    VERMILION,
+    Picture,
+    Section,
+    distribution,
+    percent,
+    signed,
+    styled,
+    with_interval,
+)
 from bayesgap.evaluation.statistics import (
     mean_with_interval,
     ratio_with_interval,
     share_with_interval,
 )
-from bayesgap.experiment.graph import data_stage
-from bayesgap.experiment.setting import NOISY, Case, Setting
-from bayesgap.paper.engine.claim import Claim, Number
-from bayesgap.paper.engine.exhibit import Exhibit, Findings, Named, Wants
+from bayesgap.experiment import NOISY, Case, Setting, data_stage
+from bayesgap.paper.engine import Claim, Exhibit, Findings, Named, Number, Wants
 from bayesgap.paper.fig3.study import COLUMNS, FADES, ROWS, VARIANTS, study_mole
 from bayesgap.runs.stage import Stage, seed_of
 from bayesgap.runs.store import Result

@@ -10,19 +10,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bayesgap.drawing.section import Picture, Section, Table
-from bayesgap.drawing.words import number, with_interval
+from bayesgap.drawing import Picture, Section, Table, number, with_interval
 from bayesgap.estimates import Estimate
 from bayesgap.evaluation.statistics import (
     mean_with_interval,
     ratio_with_interval,
     share_with_interval,
 )
-from bayesgap.experiment.setting import ASYMMETRIC, SYMMETRIC, Setting
-from bayesgap.paper.engine.claim import Claim, Number
-from bayesgap.paper.engine.exhibit import Exhibit, Findings, Key, Named, Wants
+from bayesgap.experiment import ASYMMETRIC, SYMMETRIC, Setting
+from bayesgap.paper.engine import Claim, Exhibit, Findings, Key, Named, Number, Wants
 from bayesgap.paper.fig5 import plots
-from bayesgap.paper.fig5.study import study_data, study_training
+from bayesgap.paper.fig5.study import study_data
+from bayesgap.paper.fig5.training import study_training
 from bayesgap.paper.medians import quotient
 from bayesgap.runs.stage import Stage, seed_of
 

@@ -7,11 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from bayesgap.drawing import plane
-from bayesgap.drawing.style import BLACK, GREEN, STYLE, VERMILION, distribution, handles_of, styled
-from bayesgap.experiment.setting import ASYMMETRIC, SYMMETRIC
-from bayesgap.paper.engine.exhibit import Findings, Named
-from bayesgap.paper.fig5.study import line_tasks
+from bayesgap.drawing import BLACK, GREEN, STYLE, VERMILION, distribution, handles_of, plane, styled
+from bayesgap.experiment import ASYMMETRIC, SYMMETRIC
+from bayesgap.paper.engine import Findings, Named
+from bayesgap.paper.fig5.training import line_tasks
 from bayesgap.paper.plane import decisions_within
 
 WINDOW = (-1.3, 1.3, -0.6, 0.6)  # left, right, bottom and top, in units of the features

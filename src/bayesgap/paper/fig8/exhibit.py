@@ -17,13 +17,20 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # type: ignore[import-untyped]
 
-from bayesgap.drawing.section import Picture, Section, Table
-from bayesgap.drawing.style import CLASS_COLOURS, STYLE, VERMILION, styled
-from bayesgap.drawing.words import with_interval
+from bayesgap.drawing import (
+    CLASS_COLOURS,
+    STYLE,
+    VERMILION,
+    Picture,
+    Section,
+    Table,
+    styled,
+    with_interval,
+)
 from bayesgap.estimates import Estimate
 from bayesgap.evaluation.statistics import mean_with_interval
-from bayesgap.experiment.setting import Setting
-from bayesgap.paper.engine.exhibit import Exhibit, Findings, Key, Wants
+from bayesgap.experiment import Setting
+from bayesgap.paper.engine import Exhibit, Findings, Key, Wants
 from bayesgap.paper.fig8.study import LATENT, NOISE_STD, study_helix
 from bayesgap.runs.stage import Stage, seed_of
 from bayesgap.runs.store import Result

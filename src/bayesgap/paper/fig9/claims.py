@@ -6,8 +6,7 @@ from functools import partial
 
 from bayesgap.estimates import UNKNOWN
 from bayesgap.evaluation.statistics import paired_ratio_with_interval, ratio_with_interval
-from bayesgap.paper.engine.claim import Claim, Number
-from bayesgap.paper.engine.exhibit import Findings
+from bayesgap.paper.engine import Claim, Findings, Number
 from bayesgap.paper.fig9.curves import Curve, curves
 from bayesgap.paper.rules import ACCURATE, RECOVERED, guarded
 

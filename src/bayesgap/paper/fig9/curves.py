@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bayesgap.estimates import Estimate
 from bayesgap.evaluation.statistics import mean_with_interval
-from bayesgap.paper.engine.exhibit import Findings, Key
+from bayesgap.paper.engine import Findings, Key
 from bayesgap.paper.rules import ACCURATE
 from bayesgap.runs.store import Result
 

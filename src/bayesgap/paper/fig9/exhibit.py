@@ -12,13 +12,29 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bayesgap.drawing.section import Picture, Section, Table
-from bayesgap.drawing.style import SERIES, STYLE, handles_of, styled
-from bayesgap.drawing.words import interval, percent, size, span
-from bayesgap.experiment.graph import certificate_stage, data_stage, points_stage
-from bayesgap.experiment.kinds import OPTIMUM
-from bayesgap.experiment.setting import SYMMETRIC, Case, Setting
-from bayesgap.paper.engine.exhibit import Exhibit, Findings, Key, Wants
+from bayesgap.drawing import (
+    SERIES,
+    STYLE,
+    Picture,
+    Section,
+    Table,
+    handles_of,
+    interval,
+    percent,
+    size,
+    span,
+    styled,
+)
+from bayesgap.experiment import (
+    OPTIMUM,
+    SYMMETRIC,
+    Case,
+    Setting,
+    certificate_stage,
+    data_stage,
+    points_stage,
+)
+from bayesgap.paper.engine import Exhibit, Findings, Key, Wants
 from bayesgap.paper.fig9.claims import claims
 from bayesgap.paper.fig9.curves import CERTIFIED, POINTS, Checkpoint, Curve, Shared, curves
 from bayesgap.paper.fig9.study import attack_checkpoint

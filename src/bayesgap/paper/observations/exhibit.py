@@ -3,10 +3,9 @@
 from functools import partial
 from typing import Any
 
-from bayesgap.drawing.section import Picture, Section, Table
-from bayesgap.drawing.words import number, percent
-from bayesgap.experiment.setting import Setting
-from bayesgap.paper.engine.exhibit import Exhibit, Findings, Named, Wants
+from bayesgap.drawing import Picture, Section, Table, number, percent
+from bayesgap.experiment import Setting
+from bayesgap.paper.engine import Exhibit, Findings, Named, Wants
 from bayesgap.paper.observations import plots
 from bayesgap.paper.observations.study import POINTS, SCENES, study_theory
 from bayesgap.runs.stage import Stage, seed_of

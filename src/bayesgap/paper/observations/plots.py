@@ -9,9 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from bayesgap.drawing import plane
-from bayesgap.drawing.style import BLACK, GREEN, SKY, STYLE, VERMILION, handles_of, styled
-from bayesgap.experiment.setting import ASYMMETRIC, SYMMETRIC
+from bayesgap.drawing import BLACK, GREEN, SKY, STYLE, VERMILION, handles_of, plane, styled
+from bayesgap.experiment import ASYMMETRIC, SYMMETRIC
 from bayesgap.paper.observations.study import SAMPLES
 from bayesgap.runs.store import Result
 

@@ -10,14 +10,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayesgap.drawing.section import Section, Table
-from bayesgap.drawing.words import NONE, percent
+from bayesgap.drawing import NONE, Section, Table, percent
 from bayesgap.evaluation.statistics import mean_with_interval
-from bayesgap.experiment.graph import classifier_stages, data_stage
-from bayesgap.experiment.kinds import CNN, ROBUST, Kind
-from bayesgap.experiment.setting import REAL, SYMMETRIC, Case, Setting
-from bayesgap.paper.engine.claim import Claim, Number
-from bayesgap.paper.engine.exhibit import Exhibit, Findings, Key, Wants
+from bayesgap.experiment import (
+    CNN,
+    REAL,
+    ROBUST,
+    SYMMETRIC,
+    Case,
+    Kind,
+    Setting,
+    classifier_stages,
+    data_stage,
+)
+from bayesgap.paper.engine import Claim, Exhibit, Findings, Key, Number, Wants
 from bayesgap.paper.fig12 import NOT_THE_PAPERS, REAL_IMAGES
 from bayesgap.paper.table2.study import count_on_real
 from bayesgap.runs.stage import Stage, seed_of

@@ -17,7 +17,7 @@ reproduce: setup
 	$(BIN)/bayesgap reproduce --out $(OUT) $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -1,3 +1,5 @@
+import io
+import json
 import os
 import re
 import subprocess
@@ -6,11 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from typer.testing import CliRunner
 
 import bayesgap
 from bayesgap import cli
 from bayesgap.errors import BayesgapError
+from bayesgap.paper.registry import EXHIBITS
+from bayesgap.report.page import FILES
+from strategies import without_shape_checks
 
 RUNNER = CliRunner()
 
@@ -26,6 +32,19 @@ def command(*arguments, **environment):
     )
 
 
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """The same in this process, which has imported all that the commands need."""
+
+    def called(*arguments):
+        monkeypatch.setattr(sys, "argv", ["bayesgap", *arguments])
+        with without_shape_checks(), pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code or 0, *capsys.readouterr()
+
+    return called
+
+
 def test_help_names_every_command():
     shown = RUNNER.invoke(cli.app, ["--help"]).output
     assert all(name in shown for name in ("reproduce", "certify", "verify", "exam", "tasks", "fit"))
@@ -38,9 +57,13 @@ def test_version():
 def test_the_list_is_of_what_is_asked_for():
     every = RUNNER.invoke(cli.app, ["reproduce", "--list"]).output.splitlines()
     some = RUNNER.invoke(cli.app, ["reproduce", "fig2", "table1", "--list"]).output.splitlines()
-    assert len(every) == 20
+    assert [line.split()[0] for line in every] == [exhibit.name for exhibit in EXHIBITS]
     assert [line.split()[0] for line in some] == ["fig2", "table1"]
-    assert set(some) <= set(every)
+    assert [" ".join(line.split()) for line in some] == [
+        f"{exhibit.name} {exhibit.title}. Needs {exhibit.needs}."
+        for exhibit in EXHIBITS
+        if exhibit.name in ("fig2", "table1")
+    ]
 
 
 def test_tasks_lists_every_released_task():
@@ -78,19 +101,26 @@ def test_tasks_lists_every_released_task():
         (["fit", "cifar-cat", "--tasks", "OUT"], "'cifar-cat'"),
     ],
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, arguments, said):
+def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, call, arguments, said):
     file = tmp_path / "file"
     file.write_text("no folder")
     places = {"FILE": str(file), "OUT": str(tmp_path / "out"), "HERE": str(tmp_path)}
     for name, path in places.items():
         arguments = [argument.replace(name, path) for argument in arguments]
         said = said.replace(name, path)
-    done = command(*arguments)
+    code, out, error = call(*arguments)
+    assert code == 2
+    assert said in error
+    assert error.startswith("Error: ")
+    assert len(error.strip().splitlines()) == 1
+    assert out == ""
+
+
+def test_bad_input_shows_no_traceback():
+    done = command("certify", "mnist-0-6/symmetric", "--rule", "mean", "--out", "/dev/null")
     assert done.returncode == 2
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stderr.startswith("Error: ")
-    assert len(done.stderr.strip().splitlines()) == 1
+    assert re.fullmatch(r"Error: .*'mean'.*\.\n", done.stderr)
+    assert done.stdout == ""
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that refuses even root")
@@ -108,7 +138,7 @@ def test_an_interruption_says_what_is_kept(monkeypatch, capsys):
 
     for command, module, name, kept in (
         (["tasks"], "bayesgap.tasks.catalog", "known_tasks", False),
-        (["exam", "ddn"], "bayesgap.paper.exams", "hold_exams", True),
+        (["exam", "ddn"], "bayesgap.experiment.exam_table", "hold_exams", True),
     ):
         monkeypatch.setattr(f"{module}.{name}", interrupted)
         monkeypatch.setattr(sys, "argv", ["bayesgap", *command])
@@ -229,3 +259,45 @@ def test_an_exam_shows_its_table_and_leaves_its_files(tmp_path):
     assert "deepfool" in held.stdout
     left = sorted(path.name for path in (tmp_path / "exam").iterdir())
     assert left == ["exams.csv", "exams.md", "exams.svg"]
+
+
+def test_a_reproduction_shows_its_verdicts_and_where_the_report_is(tmp_path):
+    out = tmp_path / "out"
+    places = ("--out", str(out), "--store", str(tmp_path / "store"))
+    shown = RUNNER.invoke(cli.app, ["reproduce", "fig3", "--scale", "quick", *places])
+    assert shown.exit_code == 0, shown.output
+    document = json.loads((out / "results.json").read_text())
+    (claim,) = document["claims"]
+    assert f"{claim['verdict']}  fig3  " in shown.output
+    assert " ".join(claim["statement"].split()[:8]) in shown.output
+    assert re.search(rf"\d+ seconds. The report: {re.escape(str(out))}/report.html\n", shown.output)
+    assert sorted(path.name for path in out.iterdir()) == sorted(FILES)
+
+
+def record(classifier, **numbers):
+    usual = {"clean_accuracy": 1.0, "success_rate": 1.0, "mean_l2": 2.0}
+    ends = {"mean_l2_low": 1.5, "mean_l2_high": 2.5}
+    about = {"task": "mnist-0-6", "variant": "symmetric", "classifier": classifier}
+    return {**about, **usual, **ends, **numbers}
+
+
+def test_the_results_are_a_line_for_each_classifier_within_80_columns():
+    records = [
+        record("bayes-optimal", certified_lower=1.9),
+        record("cnn", gap=0.256, success_rate=0.991),
+        record("rbf-svm", success_rate=None, mean_l2=None, mean_l2_low=None, mean_l2_high=None),
+        record("cnn", variant="asymmetric", gap=-0.004),
+    ]
+    shown = io.StringIO()
+    Console(width=80, file=shown).print(cli._results_table(records))
+    lines = shown.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = [line.split() for line in lines[2:]]
+    assert rows == [
+        ["mnist-0-6/symmetric"],
+        ["bayes-optimal", "100.0%", "100.0%", "2.000", "1.500", "–", "2.500", "1.900"],
+        ["cnn", "100.0%", "99.1%", "2.000", "1.500", "–", "2.500", "0.26"],
+        ["rbf-svm", "100.0%", "–", "–", "–", "–", "–"],
+        ["mnist-0-6/asymmetric"],
+        ["cnn", "100.0%", "100.0%", "2.000", "1.500", "–", "2.500", "-0.00"],
+    ]

@@ -13,6 +13,7 @@ from bayesgap.attacks.base import Attack
 from bayesgap.classifiers.svm import train_rbf_svms
 from bayesgap.densities.base import check_count
 from bayesgap.densities.mfa import PARAMETERS, MixtureOfFactorAnalyzers
+from bayesgap.estimates import Estimate
 from bayesgap.tasks.task import Task
 
 # On tensors this small, waking a second thread takes 30 times as long as the work.
@@ -35,6 +36,13 @@ def normal(seed, *shape):
 
 def uniform(seed, *shape):
     return torch.rand(*shape, generator=generator(seed), dtype=torch.float64)
+
+
+def present(value):
+    """The same, which is neither None nor, of an estimate, three times None."""
+    assert value is not None
+    assert not isinstance(value, Estimate) or None not in value
+    return value
 
 
 class Function(nn.Module):

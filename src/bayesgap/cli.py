@@ -175,8 +175,10 @@ def reproduce(
 def _list_exhibits(what: list[str] | None) -> None:
     from bayesgap.paper.registry import ALL, choose
 
-    for exhibit in choose(what or [ALL]):
-        print(f"{exhibit.name:7} {exhibit.title}. Needs {exhibit.needs}.")
+    exhibits = choose(what or [ALL])
+    width = max(len(exhibit.name) for exhibit in exhibits)
+    for exhibit in exhibits:
+        print(f"{exhibit.name:{width}} {exhibit.title}. Needs {exhibit.needs}.")
 
 
 def _show_judged(document: dict[str, Any]) -> None:

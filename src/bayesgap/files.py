@@ -130,6 +130,18 @@ def require(tensors: Mapping[str, Tensor], names: Sequence[str], path: str | Pat
     return [tensors[name] for name in names]
 
 
+def typed(value: Any, name: str, kind: type) -> Any:
+    """A value of a stranger's metadata, or a `TypeError` that says what it should be."""
+    if type(value) is not kind:
+        raise TypeError(f"its {name} holds {value!r} instead of a {kind.__name__}")
+    return value
+
+
+def listed(metadata: Mapping[str, Any], name: str, kind: type) -> list[Any]:
+    """The list of that name in a stranger's metadata, or a `TypeError` where it is none."""
+    return [typed(value, name, kind) for value in typed(metadata[name], name, list)]
+
+
 def dump(value: Any, indent: int | None = None) -> str:
     """JSON with sorted keys, so that equal values give equal bytes; NaN and infinity refused.
 

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, norm, ttest_1samp, ttest_ind
 
+from bayesgap.estimates import UNKNOWN
 from bayesgap.evaluation.statistics import (
     binomial_interval,
     mean_with_interval,
@@ -13,7 +14,7 @@ from bayesgap.evaluation.statistics import (
     share_with_interval,
     table_share_with_interval,
 )
-from toys import SEEDS, normal, property_settings
+from toys import SEEDS, normal, present, property_settings
 
 
 def table(*rows):
@@ -46,7 +47,7 @@ def test_for_one_seed_the_interval_is_that_of_normal_theory(points):
     widths, ends = [], []
     for seed in range(20):
         values = 3 + 2 * normal(seed, 1, points)
-        mean, low, high = mean_with_interval(values, seed=seed)
+        mean, low, high = present(mean_with_interval(values, seed=seed))
         deviation = values.std(correction=0).item() / np.sqrt(points)
         assert mean == pytest.approx(values.mean().item(), rel=1e-12)
         widths.append((high - low) / (2 * norm.ppf(0.975) * deviation))
@@ -60,7 +61,7 @@ def test_for_one_seed_the_interval_is_that_of_normal_theory(points):
 def test_the_interval_covers_the_true_mean_nineteen_times_of_twenty():
     covered = 0
     for seed in range(200):
-        _, low, high = mean_with_interval(normal(seed, 1, 100), seed=seed)
+        _, low, high = present(mean_with_interval(normal(seed, 1, 100), seed=seed))
         covered += low <= 0 <= high
     # The bootstrap of 100 values covers 94.5 %; 200 trials have a standard error of 1.6 %.
     assert 0.895 <= covered / 200 <= 0.985
@@ -107,10 +108,11 @@ def test_missing_values_count_neither_in_the_mean_nor_in_its_interval(seed, seed
     random = np.random.default_rng(seed)
     values = random.normal(size=(seeds, points))
     values[random.random(values.shape) < 0.5] = np.nan
-    mean, low, high = mean_with_interval(torch.from_numpy(values))
+    estimate = mean_with_interval(torch.from_numpy(values))
     if np.isnan(values).all():
-        assert (mean, low, high) == (None, None, None)
+        assert estimate == UNKNOWN
     else:
+        mean, low, high = present(estimate)
         assert mean == pytest.approx(np.nanmean(values), rel=1e-12, abs=1e-15)
         assert np.nanmin(values) - 1e-12 <= low <= high <= np.nanmax(values) + 1e-12
 
@@ -123,8 +125,8 @@ def test_infinite_values_are_missing_too():
 @pytest.mark.parametrize("shape", [(1, 0), (2, 3)])
 def test_without_values_there_is_neither_mean_nor_interval(shape):
     nothing = torch.full(shape, torch.nan)
-    assert mean_with_interval(nothing) == (None, None, None)
-    assert ratio_with_interval(nothing, nothing) == (None, None, None)
+    assert mean_with_interval(nothing) == UNKNOWN
+    assert ratio_with_interval(nothing, nothing) == UNKNOWN
 
 
 def test_intervals_follow_their_seed_alone():
@@ -151,19 +153,19 @@ def test_the_ratio_of_a_row_to_itself_is_exactly_1_without_width(seed, points):
 def test_a_ratio_is_taken_over_the_points_that_both_have():
     numerator = table([2.0, np.nan, 6.0, 8.0, 99.0])
     denominator = table([1.0, 50.0, 2.0, 5.0, np.nan])
-    ratio, low, high = ratio_with_interval(numerator, denominator)
+    ratio, low, high = present(ratio_with_interval(numerator, denominator))
     assert ratio == pytest.approx(16 / 8, rel=1e-14)
     assert 8 / 5 - 1e-12 <= low < high <= 6 / 2 + 1e-12
 
 
 def test_a_ratio_without_common_points_is_none():
-    assert ratio_with_interval(table([1.0, np.nan]), table([np.nan, 1.0])) == (None, None, None)
+    assert ratio_with_interval(table([1.0, np.nan]), table([np.nan, 1.0])) == UNKNOWN
 
 
 def test_points_are_drawn_once_for_both_sides_of_a_ratio():
     values = 1 + normal(0, 1, 50).abs()
     # Numerator and denominator rise and fall together.
-    _, low, high = ratio_with_interval(3 * values, values)
+    _, low, high = present(ratio_with_interval(3 * values, values))
     assert (low, high) == (pytest.approx(3, rel=1e-12), pytest.approx(3, rel=1e-12))
 
 
@@ -203,7 +205,7 @@ def test_where_both_sides_vary_with_their_seeds_the_interval_is_at_least_welchs(
     # So little that the ratio is linear in what the seeds do.
     tops, bottoms = (1e-6 * normal(i, n, 1).numpy() for i, n in enumerate(seeds))
     numerator, denominator = (torch.from_numpy(1 + one).expand(-1, 9) for one in (tops, bottoms))
-    ratio, low, high = ratio_with_interval(numerator, denominator)
+    ratio, low, high = present(ratio_with_interval(numerator, denominator))
     expected = ttest_ind(tops[:, 0], bottoms[:, 0], equal_var=False).confidence_interval(0.95)
     one_sided = [students(side[:, 0]) for side in (tops, bottoms)]
     reach = max((one.high - one.low) / 2 for one in one_sided)
@@ -218,7 +220,7 @@ def test_where_both_sides_vary_with_their_seeds_the_interval_is_at_least_welchs(
 def test_the_interval_of_a_ratio_of_sizes_ends_at_0():
     numerator, denominator = table([0.1] * 4, [3.0] * 4), table([1.0] * 4, [1.0] * 4)
     for interval in (ratio_with_interval, paired_ratio_with_interval):
-        ratio, low, high = interval(numerator, denominator)
+        ratio, low, high = present(interval(numerator, denominator))
         assert (ratio, low) == (pytest.approx(1.55), 0)
         assert high > 10  # Student's, with one degree of freedom
 
@@ -228,7 +230,7 @@ def test_ratios_of_two_sets_of_trainings_cover():
     covered = []
     for _ in range(300):
         sides = [torch.from_numpy(1 + 0.05 * random.normal(size=(8, 1))) for _ in range(2)]
-        _, low, high = ratio_with_interval(*(side.expand(-1, 3) for side in sides))
+        _, low, high = present(ratio_with_interval(*(side.expand(-1, 3) for side in sides)))
         covered.append(low <= 1 <= high)
     assert np.mean(covered) > 0.93  # 0.95 less two standard errors of 300 draws: 0.925
 
@@ -247,19 +249,20 @@ def test_a_point_counts_for_a_pair_of_seeds_only_where_both_have_it(seed, tops, 
         for above, below in zip(top, bottom, strict=True)
         if np.isfinite(above) and np.isfinite(below)
     ]
-    ratio, low, high = ratio_with_interval(*map(torch.from_numpy, (numerator, denominator)))
+    estimate = ratio_with_interval(*map(torch.from_numpy, (numerator, denominator)))
     if pairs:
+        ratio, low, high = present(estimate)
         above, below = zip(*pairs, strict=True)
         assert ratio == pytest.approx(sum(above) / sum(below), rel=1e-12)
         assert low <= high
     else:
-        assert (ratio, low, high) == (None, None, None)
+        assert estimate == UNKNOWN
 
 
 @pytest.mark.filterwarnings("error")
 def test_a_ratio_to_nothing_is_none():
-    assert ratio_with_interval(table([1.0, 2.0]), table([0.0, 0.0])) == (None, None, None)
-    assert ratio_with_interval(table([0.0, 0.0]), table([0.0, 0.0])) == (None, None, None)
+    assert ratio_with_interval(table([1.0, 2.0]), table([0.0, 0.0])) == UNKNOWN
+    assert ratio_with_interval(table([0.0, 0.0]), table([0.0, 0.0])) == UNKNOWN
 
 
 @given(st.integers(1, 60), st.data())
@@ -272,7 +275,7 @@ def test_the_share_of_one_training_has_the_binomial_interval(trials, data):
 
 
 def test_trainings_that_agree_have_the_binomial_interval_of_all_trials():
-    assert share_with_interval([40, 40, 40], 50) == (
+    assert present(share_with_interval([40, 40, 40], 50)) == (
         pytest.approx(0.8),
         *(pytest.approx(end, rel=1e-12) for end in binomial_interval(120, 150)),
     )
@@ -280,7 +283,7 @@ def test_trainings_that_agree_have_the_binomial_interval_of_all_trials():
 
 def test_trainings_that_differ_by_more_than_chance_have_students_interval():
     successes = [400, 480, 520, 600]
-    share, low, high = share_with_interval(successes, 1000)
+    share, low, high = present(share_with_interval(successes, 1000))
     expected = ttest_1samp(np.array(successes) / 1000, 0).confidence_interval(0.95)
     assert share == pytest.approx(0.5)
     assert (low, high) == pytest.approx(tuple(expected), rel=1e-12)
@@ -303,8 +306,8 @@ def test_a_binomial_interval_is_scipys_exact_one(trials, data):
 @pytest.mark.parametrize("trials", [1, 50, 100])
 def test_a_share_of_nothing_or_of_all_ends_at_0_or_1(trials):
     tail = 0.025 ** (1 / trials)
-    assert binomial_interval(0, trials) == (0.0, pytest.approx(1 - tail, rel=1e-12))
-    assert binomial_interval(trials, trials) == (pytest.approx(tail, rel=1e-12), 1.0)
+    assert present(binomial_interval(0, trials)) == (0.0, pytest.approx(1 - tail, rel=1e-12))
+    assert present(binomial_interval(trials, trials)) == (pytest.approx(tail, rel=1e-12), 1.0)
 
 
 def test_no_trials_tell_nothing():
@@ -318,7 +321,7 @@ def test_a_share_of_all_points_has_the_width_of_their_number():
     ones[:, 4:] = torch.nan
     expected = binomtest(4, 4).proportion_ci(method="exact")
     assert table_share_with_interval(ones) == pytest.approx((1.0, expected.low, 1.0))
-    assert table_share_with_interval(ones[:, 4:]) == (None, None, None)
+    assert table_share_with_interval(ones[:, 4:]) == UNKNOWN
 
 
 def test_a_share_that_scatters_over_trainings_is_as_wide_as_they_are():
@@ -345,7 +348,7 @@ def test_a_pair_counts_only_where_both_have_a_value():
     denominator = table([1.0, 9.0, 3.0], [1.0, np.nan, 9.0], [5.0, 5.0, 5.0])
     assert paired_ratio_with_interval(numerator, denominator) == pytest.approx((2.0, 2.0, 2.0))
     nothing = torch.full((2, 3), torch.nan)
-    assert paired_ratio_with_interval(nothing, denominator) == (None, None, None)
+    assert paired_ratio_with_interval(nothing, denominator) == UNKNOWN
 
 
 def test_for_one_pair_the_interval_is_that_of_the_points():

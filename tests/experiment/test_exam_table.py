@@ -2,7 +2,9 @@ import csv
 import io
 import json
 import sys
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -172,7 +174,7 @@ def test_the_points_of_a_task_are_shared_by_its_exams(tmp_path, task_file):
 
 def exams_of(attack, **changes):
     """Made-up records of one attack on one task."""
-    record = dict.fromkeys(exam_table.COLUMNS, 0.5)
+    record: dict[str, Any] = dict.fromkeys(exam_table.COLUMNS, 0.5)
     record |= {"attack": attack, "task": "t", "temperature": 1.0, "success_rate": 1.0}
     return record | changes
 
@@ -204,6 +206,6 @@ def test_an_attack_that_broke_nothing_is_left_out_of_the_plot():
     nothing = exams_of("none", success_rate=0.0, mean_ratio=None)
     records = [exams_of("one", mean_ratio=1.5, mean_ratio_low=1.2, mean_ratio_high=1.7), nothing]
     (axis,) = optimality_against_cost(records).axes
-    (drawn,) = axis.containers
-    x, y = drawn.lines[0].get_data()
-    assert (x.tolist(), y.tolist()) == ([0.5], [0.5])  # the mean ratio's excess over 1
+    (mark,) = (line for line in axis.get_lines() if line.get_marker() == "o")
+    x, y = (np.asarray(values).tolist() for values in mark.get_data())
+    assert (x, y) == ([0.5], [0.5])  # the mean ratio's excess over 1

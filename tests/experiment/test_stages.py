@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import asdict, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from sklearn.svm import LinearSVC
 
 from bayesgap.attacks.named import named_attack
 from bayesgap.classifiers import svm
-from bayesgap.classifiers.allconv import Training
+from bayesgap.classifiers.allconv import Training, train_allconv
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.trades import Ball
 from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
@@ -43,7 +44,7 @@ from bayesgap.images.source import PARTS, RealImages
 from bayesgap.norms import L2
 from bayesgap.runs.stage import seed_of
 from bayesgap.runs.store import Result
-from bayesgap.tasks.catalog import CATALOGUE
+from bayesgap.tasks.catalog import CATALOGUE, known_tasks, load_task
 from bayesgap.tasks.fit import fit_task
 from bayesgap.tasks.symmetry import NOISE_STD, asymmetric, principal_spread
 from bayesgap.tasks.task import Task
@@ -111,32 +112,36 @@ def test_a_task_is_made_in_the_variant_that_its_name_says(made, fitted):
     assert noise["asymmetric"] == {round(NOISE_STD**2, 12), 0.5}
     assert tasks["symmetric"].outliers is tasks["noisy"].outliers is None
     assert tasks["asymmetric"].outliers is not None
-    for own, other in zip(tasks["fitted"].densities, fitted.load().densities, strict=True):
+    for own, other in zip(tasks["fitted"].mixtures, fitted.load().mixtures, strict=True):
         assert torch.equal(own.means, other.means)
 
 
 def test_a_released_task_needs_no_folder():
-    entry = {"version": 1, "sha256": "0" * 64}
-    with pytest.raises(BayesgapError, match="mnist-0-6 version 1 changed during the run"):
-        make_task(name="mnist-0-6/symmetric", seed=0, **entry)
+    known = known_tasks()["mnist-0-6"][-1]
+    name = "mnist-0-6/symmetric"
+    made = as_task(make_task(name=name, version=known.version, sha256=known.sha256, seed=0))
+    expected = load_task("mnist-0-6/symmetric")
+    assert made.name == expected.name
+    x, _ = expected.sample(3, seed=0)
+    assert torch.equal(made.sample(3, seed=0)[0], x)
 
 
 @pytest.mark.parametrize("changed", [{"sha256": "0" * 64}, {"version": 2}])
 def test_a_task_that_is_no_longer_the_one_that_was_planned_is_refused(fitted, folder, changed):
-    planned = {"version": fitted.version, "sha256": fitted.sha256} | changed
+    planned: dict[str, Any] = {"version": fitted.version, "sha256": fitted.sha256} | changed
     with pytest.raises(BayesgapError, match=r"blobs-2 version \d changed during the run"):
         make_task(name=f"{NAME}/symmetric", folder=str(folder), seed=0, **planned)
 
 
 def test_a_catalogue_that_changed_during_the_run_is_refused(tmp_path):
     known = fit_task(PrivateBlobs(), NAME, tmp_path)
-    planned = {"version": known.version, "sha256": known.sha256}
+    planned: dict[str, Any] = {"version": known.version, "sha256": known.sha256}
     make = partial(make_task, name=f"{NAME}/symmetric", folder=str(tmp_path), seed=0, **planned)
     assert as_task(make()).name.startswith(NAME)
     catalogue = json.loads((tmp_path / CATALOGUE).read_text())
     catalogue[NAME][0]["sha256"] = "1" * 64
-    for other in (catalogue, {}):
-        (tmp_path / CATALOGUE).write_text(json.dumps(other))
+    for text in (json.dumps(catalogue), "{}"):
+        (tmp_path / CATALOGUE).write_text(text)
         with pytest.raises(BayesgapError, match="changed during the run"):
             make()
 
@@ -144,9 +149,14 @@ def test_a_catalogue_that_changed_during_the_run_is_refused(tmp_path):
 def test_a_file_that_is_not_the_catalogues_is_refused(tmp_path):
     known = fit_task(PrivateBlobs(), NAME, tmp_path)
     known.path.write_bytes(known.path.read_bytes() + b"!")
-    planned = {"version": known.version, "sha256": known.sha256, "folder": str(tmp_path)}
     with pytest.raises(BayesgapError, match="not the file that was released"):
-        make_task(name=f"{NAME}/symmetric", seed=0, **planned)
+        make_task(
+            name=f"{NAME}/symmetric",
+            version=known.version,
+            sha256=known.sha256,
+            folder=str(tmp_path),
+            seed=0,
+        )
 
 
 def test_a_stored_task_is_the_task():
@@ -163,9 +173,14 @@ def test_a_stored_task_is_the_task():
 # Real images.
 
 
-def test_real_images_are_those_of_the_source(real):
-    data = as_data(real)
+def real_images(result):
+    data = as_data(result)
     assert isinstance(data, RealImages)
+    return data
+
+
+def test_real_images_are_those_of_the_source(real):
+    data = real_images(real)
     assert (data.classes, data.image_shape) == (2, (1, 8, 8))
     for part, expected in IMAGES.parts(NAME, 50).items():
         assert all(map(torch.equal, data.parts[part], expected))
@@ -188,7 +203,7 @@ def test_a_task_is_drawn_from_as_it_is_sampled():
 
 
 def test_real_images_are_drawn_by_part_and_fold(real):
-    data = as_data(real)
+    data = real_images(real)
     for part in PARTS:
         x, y = draw(data, part, 20, seed=7, fold=(1, 3))
         expected = data.sample(20, seed=7, part=part, fold=(1, 3))
@@ -275,7 +290,7 @@ def test_points_of_real_images_are_test_images_that_come_once(real):
     found = points_of(real, per_class=20).tensors
     assert found["y"].tolist() == [0, 1] * 20
     levels = (found["x"] * 255).round().to(torch.uint8)
-    x, y = as_data(real).parts["test"]
+    x, y = real_images(real).parts["test"]
     rows = {image.numpy().tobytes(): label for image, label in zip(x, y.tolist(), strict=True)}
     drawn = [image.numpy().tobytes() for image in levels]
     assert len(set(drawn)) == 40
@@ -390,7 +405,7 @@ def test_a_trained_classifier_is_stored_with_its_accuracy_on_other_samples(name,
 @pytest.mark.parametrize("name", TRAINERS)
 def test_a_classifier_of_real_images_is_tested_on_the_test_part(name, real):
     trained = TRAINERS[name](real, images=20, sample_seed=1, fold=(1, 3), test_images=1_000, seed=2)
-    data = as_data(real)
+    data = real_images(real)
     x, y = data.parts["test"]
     right = decisions(as_stored(trained, data), x.double() / 255) == y
     assert trained.values["images"] == len(x) == 100
@@ -407,7 +422,7 @@ def test_each_fold_of_real_images_trains_another_classifier(real):
 
 def test_the_chosen_gamma_and_width_are_those_that_are_trained_at(made):
     task = made["symmetric"]
-    settings = {"images": 60, "sample_seed": 1, "test_images": 20, "seed": 2}
+    settings: dict[str, Any] = {"images": 60, "sample_seed": 1, "test_images": 20, "seed": 2}
     chosen = train_rbf(task, Result(values={"gamma": 0.03}), cost=2.0, **settings)
     given = train_rbf_at(task, gamma=0.03, cost=2.0, **settings)
     assert chosen.values == given.values
@@ -444,7 +459,7 @@ def networks_of(accuracies, tried):
 def test_the_width_is_the_first_that_reaches_the_target(
     correct, target, width, reached, monkeypatch
 ):
-    tried = []
+    tried: list[int] = []
     monkeypatch.setattr(cnn, "train_allconv", networks_of(correct, tried))
     monkeypatch.setattr(cnn, "accuracy", lambda share, x, y: share / len(y))
     found = find_width(
@@ -465,22 +480,22 @@ def test_the_width_is_the_first_that_reaches_the_target(
 
 def test_a_single_width_is_taken_as_it_is_given(monkeypatch):
     monkeypatch.setattr(cnn, "train_allconv", None)
-    settings = {"images": 30, "sample_seed": 1, "target": 1.0, "training": TRAINING, "seed": 2}
-    found = find_width(stored(random_task(0)), widths=[16], **settings)
+    settings: dict[str, Any] = {"images": 30, "sample_seed": 1, "training": TRAINING, "seed": 2}
+    found = find_width(stored(random_task(0)), widths=[16], target=1.0, **settings)
     assert found.values == {"width": 16, "reached": None, "tried": []}
 
 
 @pytest.mark.parametrize("of", ["symmetric", "real"])
 def test_a_width_is_tried_on_validation_images(of, made, real):
     task = {"real": real, **made}[of]
-    settings = {"images": 40, "sample_seed": 1, "training": TRAINING, "seed": 2}
+    settings: dict[str, Any] = {"images": 40, "sample_seed": 1, "training": TRAINING, "seed": 2}
     found = find_width(task, widths=[1, 2], target=2.0, validation_images=30, **settings).values
     data = as_data(task)
     x, y = draw(data, "training", 40, seed=1)
     unseen, truth = draw(data, "validation", 30, seed=seed_of("validation", 2))
     shares = []
     for width in (1, 2):
-        network, _ = cnn.train_allconv(
+        network, _ = train_allconv(
             x, y, width=width, classes=2, seed=2, training=Training(**TRAINING)
         )
         shares.append((decisions(network, unseen) == truth).double().mean().item())
@@ -606,8 +621,10 @@ def test_a_classifier_is_loaded_with_its_data():
         seen.append((result, data.name))
         return Function(lambda x: torch.stack([x.flatten(1)[:, 0], x.flatten(1)[:, 1]], dim=1))
 
-    settings = {"attack": "deepfool", "per_class": 2, "load": load, "seed": 3}
-    attack_classifier(stored(task), points_of(stored(task)), THRESHOLD, **settings)
+    points = points_of(stored(task))
+    attack_classifier(
+        stored(task), points, THRESHOLD, attack="deepfool", per_class=2, load=load, seed=3
+    )
     assert seen == [(THRESHOLD, task.name)]
 
 

@@ -24,12 +24,14 @@ from bayesgap.experiment.setting import Setting
 from bayesgap.paper.engine.claim import NOT_DECIDED, NOT_REPRODUCED, REPRODUCED
 from bayesgap.paper.engine.exhibit import Findings, Wants
 from bayesgap.runs.stage import seed_of
+from bayesgap.tasks.catalog import known_tasks
 from toys import normal, spherical_task
 
 YES, OPEN, NO = REPRODUCED, NOT_DECIDED, NOT_REPRODUCED
 POINTS = 100  # of which one is a percent
 IMAGES = 1_000_000  # that accuracies are counted on: they are known to less than 0.1 %
 SCATTER = 0.001  # of sizes, from point to point
+ONE_TASK = Setting("quick", 0, {"mnist-0-6": known_tasks()["mnist-0-6"][-1]})
 TASK = spherical_task([[0.0], [1.0]], 0.01)  # whose optimum puts a pixel of y in class y
 
 

@@ -3,13 +3,15 @@
 from dataclasses import replace
 
 import pytest
-from fabricated import NO, OPEN, YES, Given, findings
+from fabricated import NO, ONE_TASK, OPEN, YES, Given, findings
 
 from bayesgap.experiment.kinds import CNN, OPTIMUM
 from bayesgap.experiment.setting import NOISY, SYMMETRIC, Case
 from bayesgap.paper.engine.exhibit import Named
 from bayesgap.paper.fig10 import exhibit as fig10
+from bayesgap.paper.fig10.study import compare_optima
 from bayesgap.runs.store import Result
+from toys import spherical_task
 
 TASK = "mnist-0-6"
 IMAGES = 100_000
@@ -34,6 +36,33 @@ def noise(noisy=None, plain=None, optimum=3.0, alike=None):
         Named(TASK): Result(values=counted | (alike or {})),
     }
     return findings(cases, results)
+
+
+def test_it_wants_cnns_and_the_optima_of_both_noises():
+    wanted = fig10.EXHIBIT.wants(ONE_TASK)
+    assert wanted.attacks == {Case(TASK, v): (OPTIMUM, CNN) for v in (SYMMETRIC, NOISY)}
+    (key, stage), *others = wanted.stages.items()
+    assert (key, others, dict(stage.settings).keys()) == (Named(TASK), [], {"sample_seed"})
+    plain, noisy = (stage.inputs[side].settings for side in fig10.SIDES)
+    assert plain["name"] == noisy["name"] == f"{TASK}/symmetric"
+    assert ("noise_multiple" in plain, noisy["noise_multiple"]) == (False, 50)
+    (fewer,) = fig10.exhibit(images=7).wants(ONE_TASK).stages.values()
+    assert fewer.settings["images"] == 7
+
+
+def test_optima_are_compared_on_samples_of_either():
+    # A class that is much likelier is decided more often the more noise there is.
+    stored = [
+        Result(*spherical_task([[0.0], [1.0]], variance, priors=[0.1, 0.9]).to_tensors())
+        for variance in (0.01, 1.0)
+    ]
+    settings = {"sample_seed": 0, "seed": 0, "images": 300}
+    same = compare_optima(stored[0], stored[0], **settings).values
+    assert same == {"images": 300, "plain": 300, "noisy": 300}
+    values = compare_optima(*stored, **settings).values
+    # Where the noise is little, the two disagree on all samples of the rarer class.
+    assert values["plain"] == pytest.approx(270, abs=25)
+    assert values["noisy"] < values["plain"]
 
 
 def test_all_three_claims_hold_where_noise_changes_nothing():

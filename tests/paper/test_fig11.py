@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from fabricated import NO, OPEN, YES, Given, findings
+from fabricated import NO, ONE_TASK, OPEN, YES, Given, findings
 
 from bayesgap.experiment.kinds import CNN, OPTIMUM, ROBUST
 from bayesgap.experiment.setting import SYMMETRIC, Case
@@ -20,6 +20,10 @@ def cnns(changed):
     kinds = {kind: replace(given, **changed.get(kind, {})) for kind, given in USUAL.items()}
     tasks = {"mnist-0-6": USUAL, TASK: kinds}
     return findings({Case(task, SYMMETRIC): each for task, each in tasks.items()}, scale="default")
+
+
+def test_it_wants_the_kinds_that_its_claims_are_about():
+    assert fig11.EXHIBIT.wants(ONE_TASK).attacks == {Case("mnist-0-6", SYMMETRIC): tuple(USUAL)}
 
 
 def judged(kind, changed):

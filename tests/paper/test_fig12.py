@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from fabricated import NO, OPEN, YES, Given, findings
+from fabricated import NO, ONE_TASK, OPEN, YES, Given, findings
 
 from bayesgap.experiment.kinds import CNN, LEARNED, LINEAR_SVM, RBF_SVM
 from bayesgap.experiment.setting import REAL, SYMMETRIC, Case
@@ -26,6 +26,10 @@ def real(task, changed):
     """Classifiers of real images as the paper has them, but for what changed of kinds."""
     kinds = {kind: replace(given, **changed.get(kind, {})) for kind, given in USUAL.items()}
     return findings({Case(task, REAL): kinds})
+
+
+def test_it_wants_the_kinds_that_its_claims_are_about():
+    assert fig12.EXHIBIT.wants(ONE_TASK).attacks == {Case(DIGITS, REAL): tuple(USUAL)}
 
 
 @TRENDS

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from fabricated import NO, OPEN, YES, Given, findings
+from fabricated import NO, ONE_TASK, OPEN, YES, Given, findings
 
 from bayesgap.experiment.kinds import CNN, OPTIMUM
 from bayesgap.experiment.setting import ASYMMETRIC, SYMMETRIC, VARIANTS, Case
@@ -31,6 +31,12 @@ def optima(**changed):
             for variant, usual in USUAL.items()
         }
     )
+
+
+def test_it_wants_the_optima_of_both_variants():
+    assert fig4.EXHIBIT.wants(ONE_TASK).attacks == {
+        Case(TASK, variant): (OPTIMUM,) for variant in VARIANTS
+    }
 
 
 def test_all_six_claims_hold_of_optima_as_the_paper_has_them():

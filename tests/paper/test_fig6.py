@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from fabricated import NO, OPEN, YES, Given, findings
+from fabricated import NO, ONE_TASK, OPEN, YES, Given, findings
 
 from bayesgap.experiment.kinds import CNN, LINEAR_SVM, OPTIMUM, RBF_SVM, WIDE_RBF_SVM
 from bayesgap.experiment.setting import SYMMETRIC, Case
@@ -29,6 +29,10 @@ def classifiers(changed, task=DIGITS):
     usual = Case("mnist-2-7", SYMMETRIC), USUAL
     kinds = {kind: replace(given, **changed.get(kind, {})) for kind, given in USUAL.items()}
     return findings(dict([usual, (Case(task, SYMMETRIC), kinds)]))
+
+
+def test_it_wants_the_kinds_that_its_claims_are_about():
+    assert fig6.EXHIBIT.wants(ONE_TASK).attacks == {Case(DIGITS, SYMMETRIC): tuple(USUAL)}
 
 
 @pytest.mark.parametrize("task", [DIGITS, FACES])

@@ -164,12 +164,31 @@ def test_networks_are_compared_that_are_alike_in_the_other_size(other, compared)
     assert [claim.verdict == NO for claim in sizes] == compared
 
 
-def unlearned(found, *names):
-    """The same, but that some trainings have not learned their task."""
+def changed(found, *names, **values):
+    """The same, but for some values of checkpoints whose names begin so."""
     for key, result in found.results.items():
         if str(key).startswith(names):
-            result.values["correct"] = 930
+            result.values.update(values)
     return found
+
+
+@pytest.mark.parametrize("name", ["toy|4|2|1|1000", "toy|4|2|1|5000"])
+def test_growth_takes_success_at_both_ends_and_in_every_training(name):
+    found = results({(4, 2): flat(1.0, 1.6)})
+    assert verdicts_of(found)[1] == NO
+    assert verdicts_of(changed(found, name, success_rate=0.98))[1] == OPEN
+
+
+@pytest.mark.parametrize("name", ["toy|4|2|1|5000", "toy|8|2|1|5000"])
+def test_comparing_networks_takes_success_against_both(name):
+    found = results({(4, 2): flat(1.0, 1.0), (8, 2): flat(1.6, 1.6)})
+    assert verdicts_of(found)[2] == NO
+    assert verdicts_of(changed(found, name, success_rate=None))[2] == OPEN
+
+
+def unlearned(found, *names):
+    """The same, but that some trainings have not learned their task."""
+    return changed(found, *names, correct=930)
 
 
 def test_networks_that_have_not_learned_are_left_out_by_name():

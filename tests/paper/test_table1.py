@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from fabricated import NO, OPEN, YES, Given, findings
+from fabricated import NO, ONE_TASK, OPEN, YES, Given, findings
 
 from bayesgap.drawing.words import percent
 from bayesgap.evaluation.statistics import binomial_interval
@@ -37,6 +37,10 @@ def test_percents_of_the_table_carry_the_interval_of_their_points():
         for kind, percents in row.items():
             for printed in percents:
                 assert printed * table1.points_of(task, kind) % 100 == 0
+
+
+def test_it_wants_every_kind_of_the_paper():
+    assert table1.EXHIBIT.wants(ONE_TASK).attacks == {Case(TASK, SYMMETRIC): PAPER_KINDS}
 
 
 ALL_BROKEN = Given()
@@ -105,9 +109,9 @@ def test_the_left_points_range_over_tasks():
     assert "it leaves 3% to 8% of the points of the optimum" in claim.remarks[0]
 
 
-def row_of(**given):
-    found = findings({Case(TASK, SYMMETRIC): {RBF_SVM: Given(**given)}})
-    return table1.row(found.measured(TASK, SYMMETRIC, RBF_SVM))
+def row_of(kind=RBF_SVM, **given):
+    found = findings({Case(TASK, SYMMETRIC): {kind: Given(**given)}})
+    return table1.row(found.measured(TASK, SYMMETRIC, kind))
 
 
 @pytest.mark.parametrize(("left", "mark"), [(4, ""), (9, ""), (10, " †"), (0, " †")])
@@ -120,6 +124,13 @@ def test_a_row_puts_the_papers_attack_beside_the_best(left, mark):
     assert intervals == "{} to {} ({} to {})".format(*map(percent, (*clean, *adversarial)))
     assert same == f"{percent(1.0)} ({percent(left / 100)}){mark}"
     assert best == f"{percent(1.0)} ({percent(0.01)})"
+
+
+# Of 100 points none was left to the paper, which says at most 3.6 %.
+@pytest.mark.parametrize(("left", "mark"), [(0, ""), (3, ""), (4, " †")])
+def test_the_end_of_an_interval_is_inside(left, mark):
+    *_, same, _ = row_of(OPTIMUM, attacks={"ld-grad": Given(unbroken=left)})
+    assert same == f"{percent(1.0)} ({percent(left / 100)}){mark}"
 
 
 def test_a_row_says_where_the_papers_attack_was_not_run():

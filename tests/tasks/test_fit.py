@@ -11,6 +11,7 @@ from bayesgap.files import sha256
 from bayesgap.tasks.catalog import CATALOGUE, load_task
 from bayesgap.tasks.fit import HELD_OUT, LIMIT, SEED, at_hand, fit_missing, fit_task, newest
 from blobs import Blobs, PrivateBlobs
+from toys import present
 
 NAME = "blobs-2"
 
@@ -34,7 +35,7 @@ def test_a_fit_is_found_by_its_name_with_its_classes(fitted, folder):
     task = load_task(f"{NAME}/symmetric", folder=folder)
     assert task.image_shape == (1, 8, 8)
     assert task.class_names == ("blob 0", "blob 1")
-    assert [density.components for density in task.densities] == [2, 2]
+    assert [density.components for density in task.mixtures] == [2, 2]
     assert fitted.load().name == f"{NAME}/fitted"
     assert newest(NAME, folder) == fitted
     assert newest("blobs-3", folder) is None
@@ -92,7 +93,7 @@ def test_the_floor_is_the_one_under_which_every_tenth_image_is_likeliest(fitted)
 
 def test_the_densities_are_those_of_all_training_images(fitted):
     x, y = Blobs().for_fitting(NAME)
-    for label, density in enumerate(fitted.load().densities):
+    for label, density in enumerate(fitted.load().mixtures):
         expected = fit_em(x[y == label] / 255, 2, 1, seed=SEED, noise_floor=1e-2).density
         torch.testing.assert_close(density.means, expected.means.float().double())
 
@@ -114,7 +115,7 @@ def test_further_facts_are_those_of_the_task_as_it_was_stored(tmp_path):
     made = fit_task(PrivateBlobs(), NAME, tmp_path, further_facts=seen)
     facts = made.entry["facts"]
     assert facts["asked"] == ["blobs", NAME]
-    assert facts["means"] == made.load().densities[0].means.sum().item()
+    assert facts["means"] == made.load().mixtures[0].means.sum().item()
     assert "held_out_nats" in facts
 
 
@@ -124,12 +125,12 @@ def test_where_there_is_one_floor_none_is_chosen_and_levels_are_fitted_as_they_a
     settings = made.entry["settings"]
     assert settings["noise_floor"] == 1e-3
     assert settings["held_out_nats_by_floor"] == []
-    assert made.entry["facts"]["real_test_images"] == 2 * source.recipe.held_out
+    assert made.entry["facts"]["real_test_images"] == 2 * 7  # as its recipe says
     x, y = source.for_fitting(NAME)
-    for label, density in enumerate(made.load().densities):
+    for label, density in enumerate(made.load().mixtures):
         expected = fit_em(x[y == label], 2, 1, seed=SEED, noise_floor=1e-3).density
         torch.testing.assert_close(density.means, expected.means.float().double())
-    spread = made.load().spread
+    spread = present(made.load().spread)
     torch.testing.assert_close(spread.mean, (x.double() / 255).mean(dim=0).flatten())
 
 

@@ -14,7 +14,8 @@ from bayesgap.densities.fitting import Fit
 from bayesgap.densities.mfa import PARAMETERS, MixtureOfFactorAnalyzers
 from bayesgap.errors import BayesgapError
 from bayesgap.radius.certify import certify
-from bayesgap.tasks.task import Spread, Task
+from bayesgap.tasks.spread import Spread
+from bayesgap.tasks.task import Task
 from strategies import (
     PROPERTY,
     SEEDS,

@@ -86,14 +86,19 @@ def fit_sgd(
     optimiser = trained.optimiser(learning_rate, _deviation(x))
     history, converged = _epochs(trained, optimiser, x, max_iterations, tolerance, chunk, seed)
     if not converged:
-        warnings.warn(
-            f"SGD stopped after {max_iterations} epochs before its relative improvement fell "
-            f"below {tolerance:g}: raise max_iterations.",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
+        _warn(max_iterations, tolerance)
     density = trained.parameters().density()
     return Fit(density, history, reseeded=[], dropped=[], converged=converged)
+
+
+def _warn(epochs: int, tolerance: float) -> None:
+    """Tell who called `fit_sgd` that it went on improving to its last epoch."""
+    warnings.warn(
+        f"SGD stopped after {epochs} epochs before its relative improvement fell below "
+        f"{tolerance:g}: raise max_iterations.",
+        ConvergenceWarning,
+        stacklevel=3,
+    )
 
 
 class _Trained:

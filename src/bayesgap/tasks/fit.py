@@ -15,6 +15,7 @@ from torch import Tensor
 from bayesgap import files
 from bayesgap.densities.em import fit_em
 from bayesgap.densities.fitting import Fit
+from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
 from bayesgap.errors import BayesgapError
 from bayesgap.images.source import LEVELS, Source
 from bayesgap.progress import Advance, progress
@@ -77,8 +78,27 @@ def fit_task(
         "converged": [fit.converged for fit in fits],
         _checksum_key(source): source.checksum,
     }
+    densities = [fit.density for fit in fits]
+    _save(path, name, densities, x, classes, settings)
+    fitted = Task.load(path)
+    facts = {**_held_out(fitted, source, name), **further_facts(fitted, source, name)}
+    _catalogue(name, path, settings, facts)
+    made = newest(name, folder)
+    assert made is not None
+    return made
+
+
+def _save(
+    path: Path,
+    name: str,
+    densities: Sequence[MixtureOfFactorAnalyzers],
+    x: Tensor,
+    classes: Sequence[str],
+    settings: dict[str, Any],
+) -> None:
+    """Write the task of some densities fitted to images, in the precision that is released."""
     task = Task(
-        [fit.density for fit in fits],
+        densities,
         image_shape=x.shape[1:],
         class_names=classes,
         name=f"{name}/fitted",
@@ -86,12 +106,6 @@ def fit_task(
         facts=settings,
     )
     task.save(path, dtype=torch.float32)
-    fitted = Task.load(path)
-    facts = {**_held_out(fitted, source, name), **further_facts(fitted, source, name)}
-    _catalogue(name, path, settings, facts)
-    made = newest(name, folder)
-    assert made is not None
-    return made
 
 
 def fit_missing(

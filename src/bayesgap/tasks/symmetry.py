@@ -23,7 +23,8 @@ from bayesgap.densities.fitting import (
 )
 from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
 from bayesgap.errors import BayesgapError
-from bayesgap.tasks.task import Spread, Task, check_floating
+from bayesgap.tasks.spread import Spread
+from bayesgap.tasks.task import Task, check_floating
 
 NOISE_STD = 1e-3  # appendix B.2
 OUTLIER_VARIANCE = 0.5  # appendix B.2: D = 0.5

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +15,10 @@ from bayesgap.densities.categorical import Categorical
 from bayesgap.densities.mfa import PARAMETERS, MixtureOfFactorAnalyzers
 from bayesgap.errors import BayesgapError
 from bayesgap.tasks.bayes import OptimalClassifier, Rule, optimal_classifier
+from bayesgap.tasks.spread import Spread
 
 TEMPERATURE_POINTS = 1_000  # samples whose median margin sets the default temperature
 MEDIAN_MARGIN = 10.0
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Where an outlier may be put: the data's mean and one principal direction of small variance.
-
-    Attributes:
-        mean: The mean of all classes' real images, (d,), in pixel units.
-        direction: A unit eigenvector of these images' covariance, (d,).
-        deviation: The standard deviation of these images along `direction`, in pixel units.
-    """
-
-    mean: Float[Tensor, " d"]
-    direction: Float[Tensor, " d"]
-    deviation: float
 
 
 class Task:
@@ -144,19 +129,8 @@ class Task:
                 raise BayesgapError(
                     f"The outliers {self.outliers} are no components of the densities."
                 )
-        if self.spread is not None and not (
-            self.spread.mean.shape == self.spread.direction.shape == (dimension,)
-        ):
-            raise BayesgapError(f"The spread of a task over {dimension} values has other shapes.")
-        if self.spread is not None and not (
-            self.spread.mean.isfinite().all()
-            and self.spread.direction.isfinite().all()
-            and 0 <= self.spread.deviation < math.inf
-        ):
-            raise BayesgapError(
-                "The spread of a task must be finite and its deviation not negative; the "
-                f"deviation is {self.spread.deviation}."
-            )
+        if self.spread is not None:
+            self.spread.check(dimension)
 
     @property
     def classes(self) -> int:
@@ -396,7 +370,7 @@ class Task:
                 MixtureOfFactorAnalyzers(
                     *files.require(tensors, [f"{label}.{name}" for name in PARAMETERS], source)
                 )
-                for label in range(len(_listed(metadata, "class_names", str)))
+                for label in range(len(files.listed(metadata, "class_names", str)))
             ]
             spread = None
             if metadata["deviation"] is not None:
@@ -405,11 +379,11 @@ class Task:
                 spread = Spread(mean.double(), direction.double(), float(metadata["deviation"]))
             return cls(
                 densities,
-                image_shape=_listed(metadata, "image_shape", int),
+                image_shape=files.listed(metadata, "image_shape", int),
                 priors=files.require(tensors, ["priors"], source)[0].tolist(),
-                class_names=_listed(metadata, "class_names", str),
-                name=_typed(metadata["name"], "name", str),
-                outliers=metadata["outliers"] and _listed(metadata, "outliers", int),
+                class_names=files.listed(metadata, "class_names", str),
+                name=files.typed(metadata["name"], "name", str),
+                outliers=metadata["outliers"] and files.listed(metadata, "outliers", int),
                 spread=spread,
                 facts=metadata["facts"],
             )
@@ -474,14 +448,3 @@ def check_floating(x: Tensor) -> None:
     if not isinstance(x, Tensor) or not torch.is_floating_point(x):
         kind = x.dtype if isinstance(x, Tensor) else f"a {type(x).__name__}"
         raise BayesgapError(f"Images must be a floating-point torch tensor; got {kind}.")
-
-
-def _typed(value: Any, name: str, kind: type) -> Any:
-    """A value of a stranger's metadata, or a `TypeError` that says what it should be."""
-    if type(value) is not kind:
-        raise TypeError(f"its {name} holds {value!r} instead of a {kind.__name__}")
-    return value
-
-
-def _listed(metadata: Mapping[str, Any], name: str, kind: type) -> list[Any]:
-    return [_typed(value, name, kind) for value in _typed(metadata[name], name, list)]

@@ -1,0 +1,48 @@
+import re
+
+import pytest
+
+from bayesgap.errors import BayesgapError
+from bayesgap.paper.registry import EXHIBITS, MAIN, choose
+
+WORDS = {"fig": "Figure ", "table": "Table "}
+OTHERS = {"observations", "gamma", "variants"}  # of the report alone
+PAPERS = [*(f"fig{k}" for k in range(1, 19)), "table1", "table2"]
+
+
+def test_exhibits_are_called_as_in_the_paper():
+    labels = {exhibit.name: exhibit.label for exhibit in EXHIBITS}
+    assert [labels[name] for name in ("fig12", "table2")] == ["Figure 12", "Table 2"]
+    for name in PAPERS:
+        assert labels[name] == re.sub("fig|table", lambda word: WORDS[word[0]], name)
+    assert len(set(labels.values())) == len(EXHIBITS)
+
+
+def test_every_figure_and_table_is_there_once():
+    assert sorted(exhibit.name for exhibit in EXHIBITS) == sorted([*PAPERS, *OTHERS])
+
+
+@pytest.mark.parametrize("exhibit", EXHIBITS, ids=lambda exhibit: exhibit.name)
+def test_an_exhibit_says_what_it_shows_and_needs(exhibit):
+    for text in (exhibit.title, exhibit.needs):
+        assert text == text.strip()
+        assert not text.endswith(".")  # the list adds it
+        assert "\n" not in text
+
+
+def test_names_are_chosen_in_the_order_that_was_asked_for():
+    assert [each.name for each in choose(["table1", "fig2"])] == ["table1", "fig2"]
+    assert [each.name for each in choose([])] == list(MAIN)
+    assert choose(["all"]) == choose(["fig2", "all"]) == list(EXHIBITS)
+
+
+def test_an_unknown_name_is_refused_with_those_that_are_known():
+    with pytest.raises(BayesgapError, match=r"no figure or table 'fig19'\. Known are all, fig1, "):
+        choose(["fig2", "fig19"])
+
+
+def test_others_exhibits_can_be_chosen_from():
+    few = EXHIBITS[:2]
+    assert choose(["all"], few) == list(few)
+    with pytest.raises(BayesgapError, match=r"Known are all, fig1, fig2\."):
+        choose(["table1"], few)

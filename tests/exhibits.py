@@ -4,11 +4,21 @@ import dataclasses
 import io
 from typing import Any
 
+from bayesgap.estimates import Estimate
 from bayesgap.experiment.setting import Setting
 from bayesgap.paper.engine.exhibit import Findings, Named, Wants
 from bayesgap.runs.stage import in_order
 
 SETTING = Setting("quick", 0, {})
+
+
+def sure(estimate: Estimate) -> tuple[float, float, float]:
+    """An estimate whose three numbers are known."""
+    value, low, high = estimate
+    assert value is not None
+    assert low is not None
+    assert high is not None
+    return value, low, high
 
 
 def found_of(results, setting=SETTING):

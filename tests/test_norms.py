@@ -5,9 +5,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from linf import LINF
 
 from bayesgap.norms import L2, Norm
+from linf import LINF
 from toys import SEEDS, normal, property_settings
 
 

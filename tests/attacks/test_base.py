@@ -3,7 +3,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from linf import LINF
 
 from bayesgap.attacks import base
 from bayesgap.attacks.base import Adversarials, Attack, BestOf, best_of
@@ -14,6 +13,7 @@ from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import LinearSVM
 from bayesgap.errors import BayesgapError
 from bayesgap.norms import L2, Norm
+from linf import LINF
 from strategies import without_shape_checks
 from toys import (
     SEEDS,

@@ -3,7 +3,6 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from linf import LINF
 from torch import nn
 
 from bayesgap.attacks.base import Attack
@@ -12,6 +11,7 @@ from bayesgap.errors import BayesgapError
 from bayesgap.evaluation.evaluate import NO_CERTIFICATE, evaluate
 from bayesgap.evaluation.measure import summarise
 from bayesgap.tasks.task import Task
+from linf import LINF
 from strategies import without_shape_checks
 from toys import (
     Function,

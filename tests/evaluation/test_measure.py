@@ -3,7 +3,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from linf import LINF
 from torch import nn
 
 from bayesgap.classifiers.module import decisions
@@ -20,6 +19,7 @@ from bayesgap.evaluation.measure import (
 )
 from bayesgap.evaluation.statistics import mean_with_interval, ratio_with_interval
 from bayesgap.norms import L2
+from linf import LINF
 from toys import SEEDS, Returns, from_gap, normal, present, property_settings
 
 INF = np.inf

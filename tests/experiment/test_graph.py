@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from linf import LINF
 
 from bayesgap.errors import BayesgapError
 from bayesgap.experiment.graph import (
@@ -23,6 +22,7 @@ from bayesgap.images.digits import Digits
 from bayesgap.images.faces import Faces
 from bayesgap.images.source import RealImages
 from bayesgap.tasks.catalog import known_tasks
+from linf import LINF
 
 DIGITS, FACES = "mnist-4-5", "celeba-male"
 KNOWN = known_tasks()[DIGITS][-1]

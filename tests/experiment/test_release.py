@@ -1,5 +1,6 @@
 import json
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from bayesgap.tasks.fit import fit_task
 from blobs import Blobs, PrivateBlobs
 
 NAME = "blobs-2"
-SMALL = {"training_images": 200, "unseen_images": 100, "width": 1}
+SMALL: dict[str, Any] = {"training_images": 200, "unseen_images": 100, "width": 1}
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from linf import LINF
 from sklearn.svm import LinearSVC
 
 from bayesgap.attacks.named import named_attack
@@ -49,6 +48,7 @@ from bayesgap.tasks.fit import fit_task
 from bayesgap.tasks.symmetry import NOISE_STD, asymmetric, principal_spread
 from bayesgap.tasks.task import Task
 from blobs import Blobs, PrivateBlobs
+from linf import LINF
 from strategies import random_task
 from toys import Function, from_gap, mixture_task, normal, spherical_radius, spherical_task
 
@@ -573,20 +573,23 @@ def test_the_gamma_is_the_largest_that_reaches_the_target(
 # Attacks.
 
 
-def first_pixel(threshold):
-    return from_gap(lambda x: threshold - x[:, 0, 0, 0])
+def two_pixels(threshold):
+    """Decided 1 where the first two pixels together exceed a threshold."""
+    return from_gap(lambda x: threshold - x.flatten(1)[:, :2].sum(dim=1))
 
 
 def load_threshold(result, data):
-    return first_pixel(result.values["threshold"])
+    return two_pixels(result.values["threshold"])
 
 
 THRESHOLD = Result(values={"threshold": 0.5})
 
 
 @pytest.mark.parametrize("of", ["task", "real"])
-@pytest.mark.parametrize("norm", [L2, LINF])
-def test_an_attack_is_stored_as_its_outcome_at_the_first_points_of_each_class(of, norm, real):
+@pytest.mark.parametrize(("norm", "share"), [(L2, 2**-0.5), (LINF, 0.5)])
+def test_an_attack_is_stored_as_its_outcome_at_the_first_points_of_each_class(
+    of, norm, share, real
+):
     task = real if of == "real" else stored(random_task(0))
     points = points_of(task, per_class=6)
     found = attack_classifier(
@@ -604,11 +607,12 @@ def test_an_attack_is_stored_as_its_outcome_at_the_first_points_of_each_class(of
     pool, _ = draw(as_data(task), "training", 30, seed=3)
     x = points.tensors["x"][:8]
     walk = named_attack("boundary-walk", pool=pool)
-    expected = attack_decisions(first_pixel(0.5), walk, x, norm=norm)
+    expected = attack_decisions(two_pixels(0.5), walk, x, norm=norm)
     for name in ("before", "after", "sizes", "images"):
         assert torch.equal(found.tensors[name], getattr(expected, name))
-    # Of one pixel alone, all norms are alike.
-    torch.testing.assert_close(found.tensors["sizes"], (x[:, 0, 0, 0] - 0.5).abs())
+    # The nearest other decision is where both pixels have moved half the way.
+    way = (x.flatten(1)[:, :2].sum(dim=1) - 0.5).abs()
+    torch.testing.assert_close(found.tensors["sizes"], share * way, rtol=1e-6, atol=1e-9)
     assert found.values.keys() == {"attack_seconds"}
     assert found.values["attack_seconds"] > 0
 

@@ -7,6 +7,7 @@ by so little that a number 1 % beside a claim's threshold is decided, and one on
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -69,7 +70,11 @@ class Given:
 class Fabricated(CaseResults):
     """A case of which nothing is stored."""
 
-    case = task = optimum = None  # given, where the properties read the store
+    # Given, where the properties read the store.
+    case: Any = None
+    task: Any = None
+    optimum: Any = None
+    radii: Any = None
 
     def __init__(self, **given):
         vars(self).update(given)

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import pytest
-from fabricated import NO, ONE_TASK, OPEN, YES, Given, findings
 
 from bayesgap.experiment.kinds import CNN, OPTIMUM, ROBUST
 from bayesgap.experiment.setting import SYMMETRIC, Case
 from bayesgap.paper import fig11
+from fabricated import NO, ONE_TASK, OPEN, YES, Given, findings
 
 TASK = "celeba-male"
 USUAL = {OPTIMUM: Given(certified=3.0), CNN: Given(1.0), **dict.fromkeys(ROBUST, Given(1.5))}

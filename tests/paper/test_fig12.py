@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import pytest
-from fabricated import NO, ONE_TASK, OPEN, YES, Given, findings
 
 from bayesgap.experiment.kinds import CNN, LEARNED, LINEAR_SVM, RBF_SVM
 from bayesgap.experiment.setting import REAL, SYMMETRIC, Case
 from bayesgap.paper import fig12
+from fabricated import NO, ONE_TASK, OPEN, YES, Given, findings
 
 FACES, DIGITS = "celeba-male", "mnist-0-6"
 USUAL = {

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import pytest
-from fabricated import NO, ONE_TASK, OPEN, YES, Given, findings
 
 from bayesgap.experiment.kinds import CNN, LINEAR_SVM, OPTIMUM, RBF_SVM, WIDE_RBF_SVM
 from bayesgap.experiment.setting import SYMMETRIC, Case
 from bayesgap.paper import fig6
+from fabricated import NO, ONE_TASK, OPEN, YES, Given, findings
 
 DIGITS, FACES = "mnist-0-6", "celeba-male"
 USUAL = {

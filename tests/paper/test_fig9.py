@@ -1,10 +1,10 @@
 """Figure 9: its chain of stages, its curves, and its claims about numbers that are made up."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
-from fabricated import NO, OPEN, YES, scattered
 
 from bayesgap.evaluation.statistics import mean_with_interval
 from bayesgap.experiment.setting import Setting
@@ -18,7 +18,8 @@ from bayesgap.runs.stage import in_order
 from bayesgap.runs.store import Result
 from bayesgap.tasks.catalog import known_tasks
 from bayesgap.tasks.task import Task
-from exhibits import found_of
+from exhibits import found_of, sure
+from fabricated import NO, OPEN, YES, scattered
 from strategies import random_mixture
 
 
@@ -28,7 +29,7 @@ def task():
     return Result(*Task(densities, image_shape=(1, 8, 8), name="toy").to_tensors())
 
 
-LEG = {"width": 1, "scales": 1, "batch": 50, "training_seed": 5, "seed": 0}
+LEG: dict[str, Any] = {"width": 1, "scales": 1, "batch": 50, "training_seed": 5, "seed": 0}
 
 
 def test_legs_end_where_one_training_ends(task):
@@ -70,7 +71,7 @@ def results(l2, correct=1_000, success=1.0, seeds=3):
     """Networks of one task by width and scales, whose mean L2 after each checkpoint is given."""
     y = torch.zeros(10, dtype=torch.int64)
     lower = torch.full((10,), 3.0, dtype=torch.float64)
-    found = {
+    found: dict[Any, Result] = {
         Shared("toy", POINTS): Result({"y": y}),
         Shared("toy", CERTIFIED): Result({"lower": lower, "before": y.clone()}),
     }
@@ -105,7 +106,7 @@ def test_curves_hold_each_network_with_its_trainings():
     assert [l2.shape for l2 in first.l2] == [(3, 8), (3, 8)]
     assert first.name == "width 4, 5 convolutions"
     assert first.means()[1] == mean_with_interval(first.l2[1])
-    assert math.isclose(first.means()[1].value, 1.6)
+    assert math.isclose(sure(first.means()[1])[0], 1.6)
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def test_narrow_components_have_their_least_variance_along_d_and_the_rest_does_n
     scene, reference = scene_of(sigma, seed=3), scene_of(0.2, seed=3)
     d = scene.direction
     assert torch.equal(d, reference.direction)
-    for label, density in enumerate(scene.task.densities):
+    for label, density in enumerate(scene.task.mixtures):
         for k in range(density.components):
             covariance, other = (
                 which.task.densities[label].covariance(k) for which in (scene, reference)
@@ -136,7 +136,7 @@ def test_scenes_differ_in_the_broad_components_alone():
     broad["mixtures/two outliers"] = (1, 1)
     for name, scene_of in study.SCENES.items():
         scene = scene_of(1e-3, seed=0)
-        for label, density in enumerate(scene.task.densities):
+        for label, density in enumerate(scene.task.mixtures):
             thin = int((density.noise[:, 0] == 1e-6).sum())
             assert thin == narrow[name][label], name
             assert density.components - thin == broad.get(name, (0, 0))[label], name
@@ -212,15 +212,15 @@ def test_c_of_s_of_mixtures_counts_the_components_weights():
 def test_the_equations_as_printed_do_not_hold_on_the_boundary_and_as_derived_they_do(sigma):
     scene, x, _, line = sampled(gaussians.two_gaussians, sigma)
     split = Split(scene)
-    misses = {"printed 1": [], "printed 2": [], "derived": []}
+    found: dict[str, list[Any]] = {"printed 1": [], "printed 2": [], "derived": []}
     for i, s in enumerate((x.numpy() @ split.axes)[:, 1:]):
         t = split.t1 + line.up[i].item()
         left, own = split.left_side(t, sigma), split.log_p1(s)
         given = split.log_p2_given(s, t)
-        misses["derived"].append(left - 2 * (own - given))
-        misses["printed 1"].append(left - (given - own))
-        misses["printed 2"].append(left - 2 * (own - split.log_p2_given(s, t, factor=1.0)))
-    misses = {name: np.abs(miss) for name, miss in misses.items()}
+        found["derived"].append(left - 2 * (own - given))
+        found["printed 1"].append(left - (given - own))
+        found["printed 2"].append(left - 2 * (own - split.log_p2_given(s, t, factor=1.0)))
+    misses = {name: np.abs(miss) for name, miss in found.items()}
     assert misses["derived"].max() < 1e-8
     assert misses["printed 1"].min() > 1
     assert np.median(misses["printed 2"]) > 1e-3
@@ -395,7 +395,7 @@ def test_with_an_outlier_in_each_class_it_matters_whose_is_likelier():
     found = {k: t[0] for k, t in gaussians.approach(scene_of, [sigma], 40, seed=1).items()}
     scene = scene_of(sigma)
     x, _ = gaussians.points_of(scene, 40, seed=1)
-    own, other = (density.component_log_prob(x)[:, -1] for density in scene.task.densities)
+    own, other = (density.component_log_prob(x)[:, -1] for density in scene.task.mixtures)
     vulnerable, safe = other > own + 0.5, own > other + 0.5
     assert min(vulnerable.sum(), safe.sum()) >= 8
     assert (found["upper"][vulnerable] < 2 * found["along"][vulnerable]).all()
@@ -531,7 +531,7 @@ def test_one_picture_shows_the_radii_of_gaussians(result):
     for axis, kind in zip(sizes, ("gaussians", "mixtures"), strict=True):
         (line,) = [x for x in axis.get_lines() if x.get_label() == "radius, asymmetric"]
         expected = [record["upper"][1] for record in result.values[f"{kind}/asymmetric"]["records"]]
-        np.testing.assert_allclose(line.get_ydata(), expected, rtol=1e-12)
+        np.testing.assert_allclose(np.asarray(line.get_ydata()), expected, rtol=1e-12)
         np.testing.assert_array_equal(line.get_xdata(), study.SIGMAS)
 
 

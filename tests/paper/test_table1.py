@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 import pytest
-from fabricated import NO, ONE_TASK, OPEN, YES, Given, findings
 
 from bayesgap.drawing.words import percent
 from bayesgap.evaluation.statistics import binomial_interval
 from bayesgap.experiment.kinds import CNN, LINEAR_SVM, OPTIMUM, PAPER_KINDS, RBF_SVM
 from bayesgap.experiment.setting import SYMMETRIC, Case
 from bayesgap.paper import table1
+from fabricated import NO, ONE_TASK, OPEN, YES, Given, findings
 
 TASK = "mnist-0-6"
 CLAIMED = (OPTIMUM, CNN, LINEAR_SVM)

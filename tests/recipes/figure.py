@@ -1,7 +1,5 @@
 """A figure: is the nearest mean as robust as the optimum?"""
 
-from nearest_mean import NEAREST_MEAN
-
 from bayesgap.drawing.section import Section
 from bayesgap.experiment.kinds import OPTIMUM
 from bayesgap.experiment.setting import REAL, SYMMETRIC
@@ -9,6 +7,7 @@ from bayesgap.paper import pictures
 from bayesgap.paper.engine.claim import Claim
 from bayesgap.paper.engine.exhibit import Exhibit, Wants, attacks
 from bayesgap.paper.rules import relative_size
+from nearest_mean import NEAREST_MEAN
 
 KINDS = {SYMMETRIC: (OPTIMUM, NEAREST_MEAN), REAL: (NEAREST_MEAN,)}
 

@@ -6,11 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from figure import EXHIBIT
-from laplace import LaplaceImages
-from linf import LINF
-from nearest_mean import NEAREST_MEAN, NearestMean
-from squares import Squares
 
 import bayesgap
 from bayesgap.errors import BayesgapError
@@ -25,6 +20,11 @@ from bayesgap.runs.run import Resources
 from bayesgap.runs.store import Store
 from bayesgap.tasks.fit import fit_task
 from bayesgap.tasks.task import Task
+from figure import EXHIBIT
+from laplace import LaplaceImages
+from linf import LINF
+from nearest_mean import NEAREST_MEAN, NearestMean
+from squares import Squares
 
 TASK = "squares-left-right"
 TINY = dataclasses.replace(
@@ -153,7 +153,7 @@ def test_a_density_without_certificates_is_evaluated_without_a_gap(laplace_task)
 
 def test_a_density_without_certificates_is_refused_by_certify(laplace_task):
     x, y = laplace_task.sample(4, seed=0)
-    with pytest.raises(BayesgapError, match="mixtures of factor analyzers alone.*LaplaceImages"):
+    with pytest.raises(BayesgapError, match=r"mixtures of factor analyzers alone.*LaplaceImages"):
         bayesgap.certify(laplace_task, x, y)
 
 

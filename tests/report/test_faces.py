@@ -174,9 +174,12 @@ def test_a_handed_on_task_needs_no_faces(ran):
 def test_figures_about_one_task_bring_it_along(ran, copy, monkeypatch, names, attributes, fitted):
     folder, *_ = ran
     asked: list[str] = []
-    monkeypatch.setattr(
-        reproduction, "at_hand", lambda source, chosen, folder: asked.extend(chosen) or []
-    )
+
+    def noted(source, chosen, folder):
+        asked.extend(chosen)
+        return []
+
+    monkeypatch.setattr(reproduction, "at_hand", noted)
     made = plan_by_name(
         names, "quick", seed=0, celeba=copy, attributes=attributes, tasks=folder / "tasks"
     )

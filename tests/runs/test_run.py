@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
-import stages
 import torch
 
+import stages
 from bayesgap.errors import BayesgapError
 from bayesgap.runs import stage as stage_module
 from bayesgap.runs.run import Resources, execute, run

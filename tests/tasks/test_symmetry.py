@@ -11,8 +11,8 @@ from sklearn.exceptions import ConvergenceWarning
 from bayesgap.densities import fitting
 from bayesgap.errors import BayesgapError
 from bayesgap.tasks import symmetry
-from bayesgap.tasks.symmetry import asymmetric, principal_spread, symmetric
 from bayesgap.tasks.spread import Spread
+from bayesgap.tasks.symmetry import asymmetric, principal_spread, symmetric
 from bayesgap.tasks.task import Task
 from strategies import (
     PROPERTY,

@@ -32,7 +32,7 @@ def robust_training_helps_little(found: Findings, kind: Kind) -> Claim:
         radii[task] = found.setting.scale_for(task).robust[kind.name]["ball"]["radius"]
         case = found.case(task, SYMMETRIC)
         own, plain = case.measured[kind], case.measured[CNN]
-        success, trainings = lowest_success(own, plain), own.summary.seeds
+        success, trainings = lowest_success(own, plain), min(len(own.sizes), len(plain.sizes))
         relative = guarded(case.relative_size(kind), success)
         gain = guarded(paired_ratio_with_interval(own.sizes, plain.sizes), success)
         numbers += [

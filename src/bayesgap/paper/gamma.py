@@ -95,7 +95,7 @@ def _column(size: Axes, accuracy: Axes, case: CaseResults) -> None:
 EXHIBIT = Exhibit(
     name="gamma",
     label="The RBF SVM's bandwidth",
-    title="accuracy and robustness over gamma",
+    title="Accuracy and robustness over gamma",
     needs=OWN_TASKS_AND_FACES,
     wants=wants,
     section=section,

@@ -85,7 +85,7 @@ def _part(case: CaseResults, record: dict[str, Any]) -> list[str]:
 EXHIBIT = Exhibit(
     name="variants",
     label="Asymmetric tasks",
-    title="every classifier on both variants",
+    title="Every classifier on both variants",
     needs=pictures.OWN_TASKS,
     wants=wants,
     section=section,

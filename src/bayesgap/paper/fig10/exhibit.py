@@ -93,7 +93,7 @@ def cnn_stays_brittle(found: Findings) -> Claim:
         success = lowest_success(noisy, plain)
         relative = found.case(task, NOISY).relative_size(CNN)
         change = ratio_with_interval(noisy.sizes, plain.sizes)
-        number = partial(Number, trainings=noisy.summary.seeds)
+        number = partial(Number, trainings=min(len(noisy.sizes), len(plain.sizes)))
         numbers += [
             accuracy(noisy, at_least=ACCURATE),
             number(f"{task}, L2 / optimum's", guarded(relative, success), at_most=RECOVERED),

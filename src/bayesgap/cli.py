@@ -47,7 +47,7 @@ PointsSeedOption = Annotated[int, typer.Option(help="Of the points.")]
 ExhibitsArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Figures and tables (fig1 to fig18, table1, table2; --list names them all), or all; by "
+        help="Figures and tables (fig1 to fig18, table1, table2; --list names all), or all; by "
         "default the main job: every classifier on the MNIST tasks.",
         show_default=False,
     ),

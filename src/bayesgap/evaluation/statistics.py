@@ -29,7 +29,7 @@ def mean_with_interval(values: Float[Tensor, "seeds points"], *, seed: int = 0) 
 
     Args:
         values: One for each seed and point; NaN where there is none.
-        seed: Of the replicates.
+        seed: Seed of the random generator that draws the replicates.
 
     Returns:
         Mean, lower and upper end; None where there are no values.
@@ -166,8 +166,8 @@ def share_with_interval(successes: Sequence[int], trials: int) -> Estimate:
     whose shares may differ by more than chance.
 
     Args:
-        successes: Of each training.
-        trials: The same number for each, on fresh images each time.
+        successes: How many trials of each training succeeded.
+        trials: How many trials each training had, on fresh images each time.
     """
     pooled = sum(successes), trials * len(successes)
     low, high = binomial_interval(*pooled)

@@ -20,7 +20,7 @@ from bayesgap.experiment.kinds import (
     WIDE_RBF_SVM,
     Kind,
 )
-from bayesgap.experiment.measured import CaseResults, Measured, collect
+from bayesgap.experiment.measured import CaseResults, Measured, Part, collect
 from bayesgap.experiment.setting import (
     ASYMMETRIC,
     DIGIT_TASKS,
@@ -55,6 +55,7 @@ __all__ = [
     "CaseResults",
     "Kind",
     "Measured",
+    "Part",
     "Setting",
     "case_graph",
     "certificate_stage",

@@ -56,7 +56,8 @@ class Measured:
         pixels: How much the nearest successes changed pixels.
         gap: How much less robust than the optimum the kind is; None of the optimum itself.
         certified: The optimum's mean certified lower bound; None of all other kinds.
-        certified_by_attack: Of the optimum, the same over the points that each attack broke.
+        certified_by_attack: The optimum's mean certified lower bound over the points that each
+            attack broke, by the attack's name; empty of all other kinds.
     """
 
     case: Case
@@ -89,7 +90,7 @@ class Measured:
         if self.certified is not None:
             against |= self.certified.record(CERTIFIED_LOWER)
         return {
-            **self._about,
+            **self.about,
             "attack": "best of " + ", ".join(self.outcomes),
             **self.summary.record(),
             "test_images": self.images,
@@ -102,7 +103,7 @@ class Measured:
         """The numbers of each attack, as `results.json` holds them."""
         return [
             {
-                **self._about,
+                **self.about,
                 "attack": name,
                 **summary.record(),
                 **(
@@ -115,9 +116,32 @@ class Measured:
         ]
 
     @property
-    def _about(self) -> dict[str, str]:
+    def about(self) -> dict[str, str]:
+        """What tells its records from others, as `results.json` holds it."""
         task, variant = self.case.task, self.case.variant
         return {"task": task, "variant": variant, "classifier": self.kind.name}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One kind's numbers on a part of a case's points.
+
+    Attributes:
+        measured: What came of the kind on all points.
+        among: What the points of the part have in common, in words.
+        summary: The numbers of the nearest success at each of these points.
+        certified: The optimum's mean certified lower bound there; None of all other kinds.
+    """
+
+    measured: Measured
+    among: str
+    summary: Summary
+    certified: Estimate | None
+
+    def record(self) -> dict[str, Any]:
+        """The numbers as `results.json` holds them."""
+        certified = {} if self.certified is None else self.certified.record(CERTIFIED_LOWER)
+        return {**self.measured.about, "among": self.among, **self.summary.record(), **certified}
 
 
 @dataclass(frozen=True)
@@ -188,23 +212,23 @@ class CaseResults:
         """
         return ratio_with_interval(self.measured[kind].sizes, self.lower()[None])
 
-    def part_records(self) -> list[dict[str, Any]]:
-        """Each kind's numbers on the parts of the points, as `results.json` holds them."""
+    def parts(self) -> list[Part]:
+        """Each kind's numbers on the parts of the points, those that are empty left out."""
         outlier, own_side = self.points["outlier"], self.points["own_side"]
-        parts = {
+        among = {
             "without outliers' points": ~outlier,
             "own outlier likelier, without outliers' points": own_side & ~outlier,
             "other outlier likelier, without outliers' points": ~own_side & ~outlier,
         }
         return [
-            {
-                **measured._about,
-                "among": part,
-                **summarise(measured.best, self.y, among=chosen).record(),
-                **(_mean(self.lower(), chosen).record(CERTIFIED_LOWER) if kind is OPTIMUM else {}),
-            }
+            Part(
+                measured,
+                name,
+                summarise(measured.best, self.y, among=chosen),
+                _mean(self.lower(), chosen) if kind is OPTIMUM else None,
+            )
             for kind, measured in self.measured.items()
-            for part, chosen in parts.items()
+            for name, chosen in among.items()
             if chosen.any()
         ]
 

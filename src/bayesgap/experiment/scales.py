@@ -24,8 +24,8 @@ class Scale:
         task_kind: What the tasks' images are: "digits" or "faces".
         images: How many training images each classifier has.
         seeds: How many training sets there are, and classifiers of each kind.
-        cnn_seeds: The same of plain CNNs, which scatter more; the first training sets are those
-            of the others. (Not of real images, of which there are too few.)
+        cnn_seeds: How many plain CNNs there are, which scatter more than other kinds; the first
+            learn from the training sets of the others. (Not of real images: they are too few.)
         per_class: How many points of each class are attacked.
         checks: For each kind of classifier, further attacks on its first training, and how many
             points of each class they face.

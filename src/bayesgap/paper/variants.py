@@ -1,10 +1,15 @@
 """Every classifier on both variants of every task, which the paper shows of the optimum alone."""
 
-from typing import Any
-
 from bayesgap.drawing import Picture, Section, Table, bars, bracket, interval, percent, size
-from bayesgap.estimates import Estimate
-from bayesgap.experiment import ASYMMETRIC, PAPER_KINDS, SYMMETRIC, VARIANTS, CaseResults, Setting
+from bayesgap.experiment import (
+    ASYMMETRIC,
+    PAPER_KINDS,
+    SYMMETRIC,
+    VARIANTS,
+    CaseResults,
+    Part,
+    Setting,
+)
 from bayesgap.paper import pictures
 from bayesgap.paper.engine import Exhibit, Findings, Wants, attacks
 
@@ -58,27 +63,25 @@ def parts_table(cases: list[CaseResults]) -> Table:
             *("task", "classifier", "points", "number", "clean", "success", "mean L2", "95 %"),
             "certified bracket",
         ],
-        [_part(case, record) for case in cases for record in case.part_records()],
+        [_line(part) for case in cases for part in case.parts()],
         "By the best attack on each classifier.",
         words=3,
         grouped=True,
     )
 
 
-def _part(case: CaseResults, record: dict[str, Any]) -> list[str]:
-    (kind,) = (kind for kind in case.measured if kind.name == record["classifier"])
-    mean = Estimate(*(record[f"mean_l2{end}"] for end in ("", "_low", "_high")))
-    certified = record.get("certified_lower")
+def _line(part: Part) -> list[str]:
+    summary, certified = part.summary, part.certified
     return [
-        case.case.task,
-        kind.label,
-        record["among"],
-        str(record["points"]),
-        percent(record["clean_accuracy"]),
-        percent(record["success_rate"]),
-        size(mean.value),
-        interval(mean),
-        "" if certified is None else bracket(certified, mean.value),
+        part.measured.case.task,
+        part.measured.kind.label,
+        part.among,
+        str(summary.points),
+        percent(summary.clean_accuracy),
+        percent(summary.success_rate),
+        size(summary.mean.value),
+        interval(summary.mean),
+        "" if certified is None else bracket(certified.value, summary.mean.value),
     ]
 
 

@@ -32,9 +32,10 @@ class Resources:
     """Where and how widely stages run.
 
     Attributes:
-        workers: Processes on this machine; 1 computes in this one.
-        threads: Of each stage. With the same number results are equal to the last bit.
-        cluster: Address of a Dask scheduler that runs the stages instead; its workers must see
+        workers: How many processes of this machine compute; with 1 it is this one.
+        threads: How many threads each stage computes with. With the same number results are equal
+            to the last bit.
+        cluster: The address of a Dask scheduler that runs the stages instead; its workers must see
             the same store.
     """
 

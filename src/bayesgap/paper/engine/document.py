@@ -65,10 +65,10 @@ def as_document(made: Reproduction, claims: Mapping[str, Sequence[Claim]]) -> di
         "results": [one.record() for one in measured],
         "attacks": [record for one in measured for record in one.attack_records()],
         "subpopulations": [
-            record
+            part.record()
             for case in cases
             if case.case.variant == ASYMMETRIC
-            for record in case.part_records()
+            for part in case.parts()
         ],
         "theory": next(iter(exhibits.pop(THEORY, {}).values()), None),
         "exhibits": exhibits,

@@ -15,7 +15,7 @@ def compare_optima(
 
     Args:
         plain: The stored symmetric task.
-        noisy: The same task with more noise.
+        noisy: The stored noisy task, which differs from the symmetric one in its noise alone.
         sample_seed: The seed of the run's samples.
         seed: The stage's seed.
         images: How many samples of each task to decide.

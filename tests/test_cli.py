@@ -16,6 +16,7 @@ from bayesgap import cli
 from bayesgap.errors import BayesgapError
 from bayesgap.paper.registry import EXHIBITS
 from bayesgap.report.page import FILES
+from bayesgap.report.terminal import results_table
 from strategies import without_shape_checks
 
 RUNNER = CliRunner()
@@ -289,7 +290,7 @@ def test_the_results_are_a_line_for_each_classifier_within_80_columns():
         record("cnn", variant="asymmetric", gap=-0.004),
     ]
     shown = io.StringIO()
-    Console(width=80, file=shown).print(cli._results_table(records))
+    Console(width=80, file=shown).print(results_table(records))
     lines = shown.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
     rows = [line.split() for line in lines[2:]]

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from bayesgap._version import __version__
 from bayesgap.errors import BayesgapError
+from bayesgap.report.terminal import empty_table, results_table
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
@@ -57,6 +58,12 @@ ScaleOption = Annotated[
     typer.Option(
         help="How much to compute: quick, default or paper. On 2 cores the main job takes 1 to "
         "2 minutes, 5 to 10, or hours; all takes under 5, about an hour, or days."
+    ),
+]
+TaskOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Further fitted tasks to study, such as mnist-3-8, one an option.", show_default=False
     ),
 ]
 AttributeOption = Annotated[
@@ -132,6 +139,7 @@ def reproduce(
         typer.Option(help="Your copy of CelebA, for the tasks of faces.", show_default=False),
     ] = None,
     attribute: AttributeOption = None,
+    task: TaskOption = None,
     tasks: TasksOption = None,
     faces: Annotated[
         bool, typer.Option(help="Show faces in the report; without them it may be published.")
@@ -161,9 +169,8 @@ def reproduce(
         _list_exhibits(what)
         return
     started = time.monotonic()
-    plan = plan_by_name(
-        what or [], scale, seed=seed, celeba=celeba, attributes=attribute, tasks=tasks
-    )
+    asked = {"celeba": celeba, "attributes": attribute, "tasks": tasks, "further": task or ()}
+    plan = plan_by_name(what or [], scale, seed=seed, **asked)  # type: ignore[arg-type]
     make_folder(out)
     resources = Resources(workers or os.cpu_count() or 1, threads, cluster)
     made = compute(plan, Store(store or default_store()), resources)
@@ -185,7 +192,7 @@ def _show_judged(document: dict[str, Any]) -> None:
     """The results and the verdicts of a report."""
     console = _console()
     if document["results"]:
-        console.print(_results_table(document["results"]))
+        console.print(results_table(document["results"]))
     judged = Table(box=None, pad_edge=False, show_header=False)
     for claim in document["claims"]:
         judged.add_row(claim["verdict"], claim["exhibit"], claim["statement"])
@@ -234,7 +241,7 @@ def certify(
     within = "" if box is None else f"; upper bounds within the box {box[0]:g} to {box[1]:g}"
     title = f"{known.name}, {rule}: L2 in pixel units{within}"
     headings = ("points", "decided correctly", "mean lower", "mean upper", "worst upper / lower")
-    table = _empty_table(title, "class", *headings)
+    table = empty_table(title, "class", *headings)
     for label, name in enumerate(known.class_names):
         chosen = bracket.correct & (y == label)
         lower, upper = bracket.lower[chosen], bracket.upper[chosen]
@@ -353,7 +360,7 @@ def tasks(
 
     console = _console()
     headings = ("version", "components × factors", "held-out nats by class")
-    table = _empty_table(
+    table = empty_table(
         "Fitted tasks, with accuracies on real test images",
         *("task", *headings, "optimum", "CNN", "linear SVM", "RBF SVM"),
     )
@@ -408,48 +415,12 @@ def fit(
     What the folder holds of the same faces and limit is not fitted again.
     """
     from bayesgap.experiment.release import fit_by_name
-    from bayesgap.images.digits import Digits
-    from bayesgap.images.faces import Faces
+    from bayesgap.images.sources import with_faces
     from bayesgap.report.page import make_folder
     from bayesgap.tasks.catalog import own_folder
 
     folder = tasks or own_folder()
     make_folder(folder)
-    sources = (Digits(), Faces(None if celeba is None else str(celeba)))
+    sources = with_faces(None if celeba is None else str(celeba))
     for known in fit_by_name(names, folder, sources=sources, limit=limit or None):
         print(f"{known.path}  version {known.version}  sha256 {known.sha256}")
-
-
-def _results_table(records: list[dict[str, Any]]) -> Table:
-    """Narrow enough for 80 columns: a line names the task, those of its classifiers follow."""
-    headings = ("clean", "success", "mean L2", "95 %", "certified", "gap")
-    table = _empty_table("Best attack on each classifier", "", *headings)
-    named = None
-    for record in records:
-        task = f"{record['task']}/{record['variant']}"
-        if task != named:
-            table.add_row(named := task)
-        l2, low, high = (
-            "–" if record[key] is None else f"{record[key]:.3f}"
-            for key in ("mean_l2", "mean_l2_low", "mean_l2_high")
-        )
-        success = record["success_rate"]
-        table.add_row(
-            f"  {record['classifier']}",
-            f"{record['clean_accuracy']:.1%}",
-            "–" if success is None else f"{success:.1%}",
-            l2,
-            f"{low} – {high}",
-            f"{record['certified_lower']:.3f}" if record.get("certified_lower") else "",
-            f"{record['gap']:.2f}" if record.get("gap") is not None else "",
-        )
-    return table
-
-
-def _empty_table(title: str, names: str, *numbers: str) -> Table:
-    """A table with those headings: a column of names to the left, then columns of numbers."""
-    table = Table(box=None, pad_edge=False, title=title)
-    table.add_column(names, overflow="fold")
-    for heading in numbers:
-        table.add_column(heading, justify="right", overflow="fold")
-    return table

@@ -173,3 +173,14 @@ def test_what_is_not_at_hand_is_refused_with_what_it_needs():
 def test_a_scale_that_is_none_is_refused_with_those_that_there_are():
     with pytest.raises(BayesgapError, match=r"no scale 'huge'\. Known are quick, default, paper"):
         points_stage(setting("huge"), Case(DIGITS, SYMMETRIC))
+
+
+def test_two_kinds_of_one_name_are_refused():
+    twin = replace(CNN)
+    with pytest.raises(BayesgapError, match="need different names; got cnn, cnn"):
+        case_graph(setting(), Case(DIGITS, SYMMETRIC), [CNN, twin])
+
+
+def test_the_optimum_of_real_images_is_refused():
+    with pytest.raises(BayesgapError, match="Real images have no optimum"):
+        case_graph(setting(), Case(DIGITS, REAL), [OPTIMUM, CNN])

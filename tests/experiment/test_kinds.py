@@ -13,6 +13,7 @@ import torch
 from bayesgap.attacks.named import named_attack
 from bayesgap.classifiers.allconv import Training
 from bayesgap.classifiers.module import decisions
+from bayesgap.errors import BayesgapError
 from bayesgap.experiment.graph import CHOICES, case_graph, classifier_stages
 from bayesgap.experiment.kinds import CNN, KINDS, LEARNED, OPTIMUM, PAPER_KINDS
 from bayesgap.experiment.measured import collect
@@ -212,3 +213,16 @@ def test_the_sizes_of_draws_reach_the_stages_that_take_them(setting):
         for stage in classifier_stages(setting, Case(NAME, SYMMETRIC), kind):
             for name in kind.draws:
                 assert stage.settings[name] == asdict(DRAWS)[name]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"attacks": "boundary-walk"}, "The attacks of cnn are a tuple of names"),
+        ({"choices": ("depth",)}, "The choices of cnn are of width, gamma"),
+        ({"draws": ("tests",)}, "The draws of cnn are of validation_images"),
+    ],
+)
+def test_a_declaration_that_a_run_would_trip_over_is_refused(changed, message):
+    with pytest.raises(BayesgapError, match=message):
+        replace(CNN, **changed)

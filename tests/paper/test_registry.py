@@ -3,7 +3,11 @@ import re
 import pytest
 
 from bayesgap.errors import BayesgapError
+from bayesgap.images import sources
 from bayesgap.paper.registry import EXHIBITS, MAIN, choose
+from bayesgap.paper.reproduction import plan_by_name
+from bayesgap.tasks.fit import fit_task
+from blobs import PrivateBlobs
 
 WORDS = {"fig": "Figure ", "table": "Table "}
 OTHERS = {"observations", "gamma", "variants"}  # of the report alone
@@ -46,3 +50,15 @@ def test_others_exhibits_can_be_chosen_from():
     assert choose(["all"], few) == list(few)
     with pytest.raises(BayesgapError, match=r"Known are all, fig1, fig2\."):
         choose(["table1"], few)
+
+
+def test_a_further_task_of_any_source_is_studied_where_it_is_asked_for(tmp_path, monkeypatch):
+    source = PrivateBlobs()
+    fit_task(source, "blobs-2", tmp_path)
+    with pytest.raises(BayesgapError, match="There are no images for a task 'blobs-2'"):
+        plan_by_name(["table1"], "quick", seed=0, tasks=tmp_path, further=["blobs-2"])
+    monkeypatch.setattr(sources, "SOURCES", (*sources.SOURCES, source))  # its one line
+    made = plan_by_name(["table1"], "quick", seed=0, tasks=tmp_path, further=["blobs-2"])
+    assert made.graphs[-1].case.task == "blobs-2"
+    with pytest.raises(BayesgapError, match="There is no task 'blobs-3' .* bayesgap fit"):
+        plan_by_name(["table1"], "quick", seed=0, tasks=tmp_path, further=["blobs-3"])

@@ -114,12 +114,20 @@ def test_a_norm_measures_a_run_whose_results_carry_it(ran, tasks, tmp_path):
         for kind, measured in case.measured.items():
             assert measured.summary.mean.value < before.measured[kind].summary.mean.value
             assert "certified" not in measured.attacks
+            assert measured.certified is None
     nearest = next(iter(made.cases.values())).measured[NEAREST_MEAN]
     assert nearest.gap is not None
     assert nearest.gap.reason == "certificates are of L2, the sizes of Linf"
     header = (tmp_path / "out" / "results.csv").read_text().partition("\n")[0]
     assert "mean_linf" in header
     assert "mean_l2" not in header
+    # What certificates of L2 would be compared with is not decided.
+    (claim,) = document["claims"]
+    assert claim["verdict"] == "not decided"
+    assert {number["value"] for number in claim["numbers"]} == {None}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert ">mean Linf<" in page
+    assert ">mean L2<" not in page
 
 
 def test_a_norm_measures_the_largest_change():

@@ -50,3 +50,8 @@ def double(n):
 
 def negate(n):
     return -n
+
+
+def doubled(*, n, seed):
+    """A stage that forgets to make a Result."""
+    return 2 * n

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import os
 import subprocess
 import sys
@@ -122,16 +123,34 @@ def test_the_key_follows_settings_inputs_threads_and_versions(log, monkeypatch):
     assert plain.key(1) == graph(log).key(1)
 
 
-def test_the_key_follows_the_source_of_the_function_and_of_code_that_it_is_given(log, monkeypatch):
+def test_the_key_follows_the_source_and_the_names_of_the_code(log, monkeypatch):
     plain = graph(log)
     given = dataclasses.replace(plain, code={"load": stages.draw})
-    foreign = dataclasses.replace(plain, code={"load": dataclasses.replace})
-    other = dataclasses.replace(plain, function=seed_of)
-    library = {stage.key(1) for stage in (plain, given, foreign)}
-    assert len(library) == 1  # of the same module, or of a library
-    assert other.key(1) not in library
+    other = dataclasses.replace(plain, code={"load": stages.add})
+    library = dataclasses.replace(plain, function=dataclasses.replace)
+    keys = {stage.key(1) for stage in (plain, given, other, library)}
+    assert len(keys) == 4
+    assert len({stage.identity for stage in (plain, given, other, library)}) == 1
     monkeypatch.setattr(stage_module, "digest_of", lambda modules: "another")
-    assert graph(log).key(1) not in library
+    assert graph(log).key(1) not in keys
+
+
+def test_stages_of_one_identity_and_other_code_are_each_computed(store):
+    pair = [
+        Stage("call", stages.call, {"n": 3}, code={"function": function})
+        for function in (stages.double, stages.negate)
+    ]
+    assert len({stage.identity for stage in pair}) == 1
+    found = run(pair, store, ALONE)
+    assert [found[stage].values["value"] for stage in pair] == [6, -3]
+
+
+@pytest.mark.parametrize(
+    "code", [lambda n: n, functools.partial(stages.double, 3)], ids=["lambda", "partial"]
+)
+def test_code_that_cannot_be_imported_by_name_is_refused(code, store):
+    with pytest.raises(BayesgapError, match="importable by its name"):
+        run([Stage("call", stages.call, {"n": 3}, code={"function": code})], store, ALONE)
 
 
 def test_the_seed_follows_settings_but_not_the_code_or_the_threads(log, monkeypatch):
@@ -209,3 +228,8 @@ def test_a_result_of_other_source_than_the_runs_is_refused(log, store):
     with pytest.raises(BayesgapError, match="not the one that this run began with"):
         execute(stage, "another key", store.url, 1, True, [])
     assert store.verify("draw", stage.key(1)) is None
+
+
+def test_a_stage_that_returns_no_result_is_named(store):
+    with pytest.raises(BayesgapError, match="The stage double must return a Result; got a int"):
+        run([Stage("double", stages.doubled, {"n": 3})], store, ALONE)

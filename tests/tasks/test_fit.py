@@ -215,3 +215,19 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path, place):
     (tmp_path / "file").touch()
     with pytest.raises(BayesgapError, match="Cannot write to"):
         fit_task(PrivateBlobs(), NAME, tmp_path / place)
+
+
+def test_images_that_are_no_levels_are_refused(tmp_path):
+    class Floats(PrivateBlobs):
+        def for_fitting(self, task, limit=None):
+            x, y = super().for_fitting(task, limit)
+            return x / 255, y
+
+    with pytest.raises(BayesgapError, match=r"8-bit levels, torch.uint8; got torch.float32"):
+        fit_task(Floats(), NAME, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_the_source_has_no_images_for_is_refused(tmp_path):
+    with pytest.raises(BayesgapError, match="named blobs-NUMBER"):
+        fit_task(PrivateBlobs(), "blobs-x", tmp_path)

@@ -70,4 +70,6 @@ def _rebuilt(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> nn.M
             tensors[name] for name in ("support", "coefficients", "bias")
         )
         return RBFSVM(support, coefficients, bias, metadata["gamma"]).eval()
-    raise BayesgapError(f"There is no kind of classifier called {kind!r}.")
+    raise BayesgapError(
+        f"There is no kind of classifier called {kind!r} here; a Kind of another takes a `load`."
+    )

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from bayesgap.drawing.style import STYLE, handles_of, styled
 from bayesgap.estimates import Estimate
+from bayesgap.evaluation.measure import CERTIFIED_NORM
 from bayesgap.experiment import OPTIMUM, SYMMETRIC, CaseResults, Kind, Measured
 from bayesgap.images.sources import SOURCES
 
@@ -26,11 +27,13 @@ class Bar:
         kind: The kind of classifier.
         variant: The variant that it was trained on, which hatching tells from others of the kind.
         estimates: The mean size on each task, by its name; tasks may be missing.
+        norm: The name of the norm that sizes were measured by.
     """
 
     kind: Kind
     variant: str
     estimates: Mapping[str, Estimate]
+    norm: str
 
 
 def bar_of(measured: Sequence[Measured]) -> Bar:
@@ -40,7 +43,7 @@ def bar_of(measured: Sequence[Measured]) -> Bar:
     """
     first = measured[0]
     estimates = {one.case.task: one.certified or one.summary.mean for one in measured}
-    return Bar(first.kind, first.case.variant, estimates)
+    return Bar(first.kind, first.case.variant, estimates, first.summary.norm.name)
 
 
 def mean_sizes(charts: Mapping[str, Sequence[Bar]]) -> Figure:
@@ -78,9 +81,9 @@ def _chart(axis: Axes, tasks: Sequence[str], bars: Sequence[Bar]) -> None:
             if (estimate := bar.estimates.get(task)) is not None:
                 _bar(axis, column + shift, width, estimate, bar, several)
     axis.set_xticks(range(len(tasks)), [_short(task) for task in tasks])
-    optimum = any(bar.kind is OPTIMUM for bar in bars)
+    optimum = any(bar.kind is OPTIMUM for bar in bars) and bars[0].norm == CERTIFIED_NORM.name
     note = "\n(of the optimum: certified lower bound)" if optimum else ""
-    axis.set_ylabel(f"mean L2 of the best attack{note}")
+    axis.set_ylabel(f"mean {bars[0].norm} of the best attack{note}")
 
 
 def _bar(
@@ -136,7 +139,8 @@ def broken_shares(cases: Sequence[Sequence[CaseResults]], kinds: Sequence[Kind])
                 axis.set_title(str(case.case), fontsize=8)
                 axis.set_xlim(0, LARGEST)
                 axis.set_ylim(0, 1.01)
-        figure.supxlabel("size of the perturbation (L2)", fontsize=9)
+        norm = cases[0][0].measured[kinds[0]].summary.norm.name
+        figure.supxlabel(f"size of the perturbation ({norm})", fontsize=9)
         figure.supylabel("decided wrongly", fontsize=9)
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
         return figure

@@ -78,14 +78,10 @@ def _block(figure: Figure, top: float, height: float, case: CaseResults, kind: K
     original = case.points["x"][shown].double()
     adversarial = measured.best[0].images[shown].double()
     change = adversarial - original
-    size = measured.summary.mean.value
-    mean = "none" if size is None else f"{size:.2f}"
-    if measured.certified is not None:
-        mean += f" (certified: {bracket(measured.certified.value, size)})"
     figure.text(
         0.01,
         top - 0.02 * height,
-        f"{kind.label}, {case.case.variant}: mean L2 {mean}{_doubt(measured)}",
+        f"{kind.label}, {case.case.variant}: {_mean(measured)}{_doubt(measured)}",
         fontsize=10,
         va="top",
     )
@@ -103,6 +99,15 @@ def _block(figure: Figure, top: float, height: float, case: CaseResults, kind: K
     inside["bottom"] += 0.1 * height
     grid = figure.add_gridspec(1, 1, left=0.76, right=0.985, **inside)
     _histogram(figure.add_subplot(grid[0]), measured)
+
+
+def _mean(measured: Measured) -> str:
+    """The mean size of a classifier's changes, and what is certified of an optimum."""
+    size = measured.summary.mean.value
+    mean = "none" if size is None else f"{size:.2f}"
+    if measured.certified is not None:
+        mean += f" (certified: {bracket(measured.certified.value, size)})"
+    return f"mean {measured.summary.norm.name} {mean}"
 
 
 def histograms(blocks: Sequence[Block]) -> Figure:

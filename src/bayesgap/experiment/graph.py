@@ -73,7 +73,11 @@ def case_graph(setting: Setting, case: Case, kinds: Sequence[Kind]) -> CaseGraph
         setting: What the run was asked for.
         case: The task and its variant.
         kinds: The kinds of classifiers to train and attack.
+
+    Raises:
+        BayesgapError: two kinds of one name, or the optimum of real images.
     """
+    _check(case, kinds)
     scale = setting.scale_for(case.task)
     classifiers = {kind: classifier_stages(setting, case, kind) for kind in kinds}
     attacks: dict[Kind, dict[str, list[Stage]]] = {}
@@ -101,6 +105,15 @@ def case_graph(setting: Setting, case: Case, kinds: Sequence[Kind]) -> CaseGraph
         classifiers=classifiers,
         attacks=attacks,
     )
+
+
+def _check(case: Case, kinds: Sequence[Kind]) -> None:
+    """Refuse kinds that results could not tell apart, and the optimum of real images."""
+    names = [kind.name for kind in kinds]
+    if len(set(names)) < len(names):
+        raise BayesgapError(f"Kinds of classifiers need different names; got {', '.join(names)}.")
+    if case.variant == REAL and OPTIMUM in kinds:
+        raise BayesgapError(f"Real images have no optimum: leave it out of what {case} is to show.")
 
 
 def data_stage(setting: Setting, case: Case) -> Stage:

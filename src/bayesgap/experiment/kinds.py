@@ -5,11 +5,12 @@ where `stored` does not know it, and a `Kind`. Nothing else has to know its name
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import Any
 
-from bayesgap.experiment.scales import COST, Scale
+from bayesgap.errors import BayesgapError
+from bayesgap.experiment.scales import COST, Draws, Scale
 from bayesgap.experiment.stages.cnn import train_cnn
 from bayesgap.experiment.stages.data import Load
 from bayesgap.experiment.stages.optimum import BAYES, as_optimum, study_optimum
@@ -51,6 +52,24 @@ class Kind:
     draws: tuple[str, ...] = ()
     seeds: Callable[[Scale], int] = lambda scale: scale.seeds
     load: Load = as_stored
+
+    def __post_init__(self) -> None:
+        """Refuse what a run would trip over.
+
+        Raises:
+            BayesgapError: attacks that are no tuple of names, or choices or draws that are unknown.
+        """
+        if isinstance(self.attacks, str):
+            raise BayesgapError(
+                f"The attacks of {self} are a tuple of names; got {self.attacks!r}."
+            )
+        draws = [each.name for each in fields(Draws)]
+        for what, given, known in (
+            ("choices", self.choices, (WIDTH, GAMMA)),
+            ("draws", self.draws, draws),
+        ):
+            if not set(given) <= set(known):
+                raise BayesgapError(f"The {what} of {self} are of {', '.join(known)}; got {given}.")
 
     def __str__(self) -> str:
         return self.name

@@ -9,8 +9,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bayesgap.errors import BayesgapError
-from bayesgap.estimates import Estimate
+from bayesgap.estimates import UNKNOWN, Estimate
 from bayesgap.evaluation.measure import (
+    CERTIFIED_NORM,
     Gap,
     Outcome,
     PixelChanges,
@@ -208,8 +209,11 @@ class CaseResults:
     def relative_size(self, kind: Kind) -> Estimate:
         """A kind's mean size over the optimum's mean certified lower bound.
 
-        Both means are over the points that both decide correctly.
+        Both means are over the points that both decide correctly. Certificates are of L2: of
+        sizes by another norm nothing is known.
         """
+        if self.measured[kind].summary.norm != CERTIFIED_NORM:
+            return UNKNOWN
         return ratio_with_interval(self.measured[kind].sizes, self.lower()[None])
 
     def parts(self) -> list[Part]:
@@ -225,7 +229,7 @@ class CaseResults:
                 measured,
                 name,
                 summarise(measured.best, self.y, among=chosen),
-                _mean(self.lower(), chosen) if kind is OPTIMUM else None,
+                None if measured.certified is None else _mean(self.lower(), chosen),
             )
             for kind, measured in self.measured.items()
             for name, chosen in among.items()
@@ -277,7 +281,7 @@ def _measure(graph: CaseGraph, kind: Kind, finished: Finished, norm: Norm) -> Me
     lower = _lower(graph, finished)
     trained = [finished[stage].values for stage in graph.classifiers[kind]]
     at = sizes.isfinite()
-    own = kind is OPTIMUM and lower is not None
+    own = kind is OPTIMUM and norm == CERTIFIED_NORM
     return Measured(
         case=graph.case,
         kind=kind,
@@ -286,8 +290,8 @@ def _measure(graph: CaseGraph, kind: Kind, finished: Finished, norm: Norm) -> Me
         best=best,
         outcomes=outcomes,
         sizes=sizes,
-        correct=[values["correct"] for values in trained],
-        images=trained[0]["images"],
+        correct=[_stored(values, "correct", kind) for values in trained],
+        images=_stored(trained[0], "images", kind),
         pixels=pixel_changes(
             torch.cat([x[chosen] for chosen in at]),
             torch.cat([f.images[c].double() for f, c in zip(best, at, strict=True)]),
@@ -301,6 +305,16 @@ def _measure(graph: CaseGraph, kind: Kind, finished: Finished, norm: Norm) -> Me
             if own and lower is not None
         },
     )
+
+
+def _stored(values: Mapping[str, Any], name: str, kind: Kind) -> int:
+    """A value that every stage that trains a classifier stores."""
+    if name not in values:
+        raise BayesgapError(
+            f"The stage that trains a {kind} stores no {name!r}: give its Result the values of "
+            "experiment.stages.trained.score."
+        )
+    return int(values[name])
 
 
 def _best_of(outcomes: Mapping[str, list[Outcome]], kind: Kind, trainings: int) -> list[Outcome]:

@@ -10,6 +10,15 @@ from bayesgap.images.source import Source
 SOURCES: tuple[Source, ...] = (Digits(), Faces())
 
 
+def with_faces(folder: str | None) -> tuple[Source, ...]:
+    """All sources, that of faces with a copy where one is given.
+
+    Args:
+        folder: The folder of a copy of CelebA; None where there is none.
+    """
+    return tuple(Faces(folder) if isinstance(source, Faces) else source for source in SOURCES)
+
+
 def source_of(task: str, sources: Sequence[Source] = SOURCES) -> Source:
     """The source whose images a task's name says it has.
 

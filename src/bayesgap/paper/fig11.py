@@ -60,7 +60,7 @@ def robust_training_helps_little(found: Findings, kind: Kind) -> Claim:
 def section(found: Findings) -> Section:
     """The radii, and the sizes with and without adversarial training."""
     tasks = found.tasks(SYMMETRIC)
-    scales = {scale.task_kind: scale for scale in map(found.setting.scale_for, tasks)}
+    scales = {found.setting.source(task).what: found.setting.scale_for(task) for task in tasks}
     balls = [
         f"{kind.label} radius {scale.robust[kind.name]['ball']['radius']:g} on {what}"
         for what, scale in scales.items()

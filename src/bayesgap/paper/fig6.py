@@ -192,7 +192,7 @@ def section(found: Findings) -> Section:
     cnn, linear, rbf = (_reached(found, tasks, kind) for kind in (CNN, LINEAR_SVM, RBF_SVM))
     return Section(
         [
-            f"Of the optimum's certified mean L2, CNNs reach {cnn}, Linear SVMs reach {linear}, "
+            f"Of the optimum's certified mean L2, CNNs reach {cnn}, linear SVMs reach {linear}, "
             f"RBF SVMs reach {rbf}."
         ],
         [pictures.bar_chart({"symmetric tasks": chart}, "each classifier on symmetric tasks")],

@@ -8,7 +8,8 @@ from bayesgap.experiment import DIGIT_TASKS, Setting
 from bayesgap.experiment.scales import NAMES
 from bayesgap.images.celeba import task_name
 from bayesgap.images.faces import Faces
-from bayesgap.images.sources import SOURCES, source_of
+from bayesgap.images.source import Source
+from bayesgap.images.sources import source_of, with_faces
 from bayesgap.paper.engine import Exhibit
 from bayesgap.paper.engine.run import Plan, plan
 from bayesgap.paper.registry import ALL, choose
@@ -24,6 +25,7 @@ def plan_by_name(
     celeba: Path | None = None,
     attributes: Sequence[str] | None = None,
     tasks: Path | None = None,
+    further: Sequence[str] = (),
 ) -> Plan:
     """What to compute for some figures and tables, as `setting_for` finds it.
 
@@ -32,7 +34,13 @@ def plan_by_name(
     """
     exhibits = choose(names)
     setting = setting_for(
-        names, scale, seed=seed, celeba=celeba, attributes=attributes, tasks=tasks
+        names,
+        scale,
+        seed=seed,
+        celeba=celeba,
+        attributes=attributes,
+        tasks=tasks,
+        further=further,
     )
     made = plan(setting, exhibits)
     for exhibit in _named(names):
@@ -49,6 +57,7 @@ def setting_for(
     celeba: Path | None = None,
     attributes: Sequence[str] | None = None,
     tasks: Path | None = None,
+    further: Sequence[str] = (),
 ) -> Setting:
     """The setting of a run, with the tasks and images that are at hand for it.
 
@@ -62,15 +71,29 @@ def setting_for(
         attributes: The attributes whose tasks of faces to study; with a copy, the paper's twelve
             by default, or those of the figures that are about one task each.
         tasks: The user's folder of tasks.
+        further: The names of further fitted tasks to study, of any source.
 
     Raises:
         BayesgapError: an unknown name, scale or attribute, or a copy that cannot be read.
     """
     if scale not in NAMES:
         raise BayesgapError(f"There is no scale {scale!r}. Known are {', '.join(NAMES)}.")
-    faces = Faces(None if celeba is None else str(celeba.resolve()))
-    sources = tuple(faces if isinstance(source, Faces) else source for source in SOURCES)
-    return Setting(scale, seed, _tasks_at_hand(_named(names), faces, attributes, tasks), sources)
+    sources = with_faces(None if celeba is None else str(celeba.resolve()))
+    (faces,) = (source for source in sources if isinstance(source, Faces))
+    found = _tasks_at_hand(_named(names), faces, attributes, tasks)
+    found |= {name: _known(name, tasks, sources) for name in further}
+    return Setting(scale, seed, found, sources)
+
+
+def _known(name: str, folder: Path | None, sources: Sequence[Source]) -> Known:
+    """A fitted task by name, of any source."""
+    known = known_tasks(folder)
+    if name not in known:
+        raise BayesgapError(
+            f"There is no task {name!r} in {folder or own_folder()}: fit it with bayesgap fit."
+        )
+    source_of(name, sources)
+    return known[name][-1]
 
 
 def _named(names: Sequence[str]) -> list[Exhibit]:

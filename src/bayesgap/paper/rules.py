@@ -5,6 +5,7 @@ import math
 from bayesgap.estimates import UNKNOWN, Estimate
 from bayesgap.evaluation.measure import HEADLINE_SUCCESS
 from bayesgap.experiment import CaseResults, Kind, Measured
+from bayesgap.norms import L2
 from bayesgap.paper.engine import Number
 
 IMPERCEPTIBLE = 1.5  # mean L2 below which the paper calls a change almost indistinguishable
@@ -32,9 +33,10 @@ def lowest_success(*measured: Measured) -> float:
 def mean_size(measured: Measured, at_least: float = -math.inf, at_most: float = math.inf) -> Number:
     """The mean size of the best attack on classifiers of a kind."""
     summary = measured.summary
+    known = summary.mean if summary.norm == L2 else UNKNOWN  # the paper's sizes are of L2
     return Number(
         f"{measured.case.task}, {measured.kind}, mean L2",
-        guarded(summary.mean, summary.success_rate),
+        guarded(known, summary.success_rate),
         trainings=measured.trainings,
         at_least=at_least,
         at_most=at_most,

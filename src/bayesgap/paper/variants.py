@@ -87,7 +87,7 @@ def _line(part: Part) -> list[str]:
 
 EXHIBIT = Exhibit(
     name="variants",
-    label="Asymmetric tasks",
+    label="Both variants",
     title="Every classifier on both variants",
     needs=pictures.OWN_TASKS,
     wants=wants,

@@ -12,7 +12,7 @@ HASH = 16  # digits of a checksum that are shown
 
 def results_table(cases: Sequence[CaseResults]) -> Table:
     """The best attack on each kind of classifier of each case."""
-    heading = ("task", "classifier", "clean", "adversarial", "success", "mean L2", "95 % interval")
+    heading = ("task", "classifier", "clean", "adversarial", "success", _mean_of(cases))
     rows = [
         [
             str(case.case),
@@ -29,9 +29,8 @@ def results_table(cases: Sequence[CaseResults]) -> Table:
         for case in cases
         for measured in case.measured.values()
     ]
-    return Table(
-        [*heading, "certified bracket", "gap", "pixels within 5/255"], rows, words=2, grouped=True
-    )
+    further = ("95 % interval", "certified bracket", "gap", "pixels within 5/255")
+    return Table([*heading, *further], rows, words=2, grouped=True)
 
 
 def attacks_table(cases: Sequence[CaseResults]) -> Table:
@@ -57,7 +56,7 @@ def attacks_table(cases: Sequence[CaseResults]) -> Table:
         for name, summary in measured.attacks.items()
     ]
     return Table(
-        [*heading, "mean L2", "95 % interval", "certified lower"],
+        [*heading, _mean_of(cases), "95 % interval", "certified lower"],
         rows,
         words=3,
         folded=f"{len(rows)} records",
@@ -72,6 +71,12 @@ def tasks_table(cases: Sequence[CaseResults]) -> Table:
         [_task(case) for case in cases],
         words=3,
     )
+
+
+def _mean_of(cases: Sequence[CaseResults]) -> str:
+    """The heading of mean sizes: "mean L2" where that is what they were measured by."""
+    norms = (one.summary.norm.name for case in cases for one in case.measured.values())
+    return f"mean {next(norms, 'size')}"
 
 
 def _task(case: CaseResults) -> list[str]:

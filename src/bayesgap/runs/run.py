@@ -77,13 +77,11 @@ def run(targets: Sequence[Stage], store: Store, resources: Resources) -> Finishe
     quiet = resources.cluster is not None or resources.workers > 1
     tasks: dict[str, Delayed] = {}
     for stage in missing:
-        upstream = [
-            tasks[other.identity] for other in stage.inputs.values() if other.identity in tasks
-        ]
+        upstream = [tasks[other.work] for other in stage.inputs.values() if other.work in tasks]
         key = stage.key(resources.threads)
         name = f"{stage.label or stage.name}-{key}"
         call = delayed(execute, pure=False)
-        tasks[stage.identity] = call(
+        tasks[stage.work] = call(
             stage, key, store.url, resources.threads, quiet, upstream, dask_key_name=name
         )
     if tasks:
@@ -129,6 +127,9 @@ def execute(
                 result = stage.function(**given, seed=stage.seed)
         finally:
             torch.set_num_threads(before)
+        if not isinstance(result, Result):
+            given_back = type(result).__name__
+            raise BayesgapError(f"The stage {stage.name} must return a Result; got a {given_back}.")
         seconds = time.perf_counter() - start
     store.write(stage.name, key, result, {**stage.describe(threads), "seconds": seconds})
 

@@ -10,7 +10,7 @@ threads.
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from importlib.metadata import version
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy
 import sklearn
 import torch
 
+from bayesgap.errors import BayesgapError
 from bayesgap.files import dump
 from bayesgap.runs.source import digest_of
 from bayesgap.runs.store import Result
@@ -62,10 +63,20 @@ class Stage:
         """The seed of all random numbers of the stage."""
         return seed_of(self.identity)
 
+    @cached_property
+    def work(self) -> str:
+        """Hash of what the stage is and of the names of the code that executes it.
+
+        Stages of one identity may be executed by different code, as two kinds of classifiers that
+        are called alike: they are other work.
+        """
+        inputs = {name: stage.work for name, stage in self.inputs.items()}
+        return digest(self.identity, list(map(_name, self._codes)), inputs)
+
     def key(self, threads: int) -> str:
         """Hash of all that the result may depend on."""
         inputs = {name: stage.key(threads) for name, stage in self.inputs.items()}
-        return digest(self.identity, inputs, self.environment, threads)
+        return digest(self.work, inputs, self.environment, threads)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -104,10 +115,10 @@ def in_order(targets: Iterable[Stage]) -> list[Stage]:
     ordered: dict[str, Stage] = {}
 
     def visit(stage: Stage) -> None:
-        if stage.identity not in ordered:
+        if stage.work not in ordered:
             for upstream in stage.inputs.values():
                 visit(upstream)
-            ordered[stage.identity] = stage
+            ordered[stage.work] = stage
 
     for target in targets:
         visit(target)
@@ -128,5 +139,21 @@ def versions() -> dict[str, str]:
 
 def _module(code: Any) -> str:
     """Where a function or class, or the class of an instance, is defined."""
+    return _name(code).partition(":")[0]
+
+
+def _name(code: Any) -> str:
+    """The "module:name" of a function or class, or of the class of an instance.
+
+    Raises:
+        BayesgapError: what has no such name, as a lambda, a local function or a partial one:
+            neither could a worker import it, nor could its source be followed.
+    """
     named = code if isinstance(code, type) or hasattr(code, "__qualname__") else type(code)
-    return str(named.__module__)
+    name = f"{named.__module__}:{named.__qualname__}"
+    if "<" in name or isinstance(code, partial):
+        raise BayesgapError(
+            f"What a stage calls must be importable by its name; {code!r} is not: define it at the "
+            "top of a module."
+        )
+    return name

@@ -171,7 +171,7 @@ def load_task(
         names = (f"{base}/{variant}" for base in known for variant in VARIANTS)
         raise BayesgapError(
             f"There is no task {str(name)!r}. Known are {', '.join(names)}, "
-            "and paths that end in .safetensors."
+            "and paths that end in .safetensors; `bayesgap fit` makes others."
         )
     chosen = [one for one in known[base] if version in (None, one.version)]
     if not chosen:

@@ -53,11 +53,12 @@ def fit_task(
             to.
     """
     path = _next_file(name, folder)
+    source.names(name)
     x, y = source.for_fitting(name, limit)
-    if not source.recipe.on_levels:
-        x = x.float().div_(LEVELS)
     classes, recipe = source.class_names(name), source.recipe
-    _check_counts(y, classes, recipe.latent)
+    _check_images(x, y, classes, recipe.latent)
+    if not recipe.on_levels:
+        x = x.float().div_(LEVELS)
     choosing = len(recipe.floors) if len(recipe.floors) > 1 else 0
     with progress(f"fitting {name}", len(classes) * (choosing + 1)) as advance:
         floor, tried = _choose_floor(x, y, source, advance) if choosing else (recipe.floors[0], [])
@@ -164,7 +165,10 @@ def _checksum_key(source: Source) -> str:
     return f"sha256_of_{source.what}"
 
 
-def _check_counts(y: Int[Tensor, " n"], classes: Sequence[str], latent: int) -> None:
+def _check_images(x: Tensor, y: Int[Tensor, " n"], classes: Sequence[str], latent: int) -> None:
+    """Refuse images that are no 8-bit levels, or too few of a class."""
+    if x.dtype != torch.uint8:
+        raise BayesgapError(f"A source's images are 8-bit levels, torch.uint8; got {x.dtype}.")
     for label, what in enumerate(classes):
         count = int((y == label).sum())
         if count <= latent:

@@ -54,7 +54,7 @@ def as_document(made: Reproduction, claims: Mapping[str, Sequence[Claim]]) -> di
         "format": "bayesgap.results/2",
         "version": __version__,
         "scale": setting.scale,
-        "sizes": {case.graph.scale.task_kind: asdict(case.graph.scale) for case in cases},
+        "sizes": {setting.source(case.case.task).what: asdict(case.graph.scale) for case in cases},
         "seed": setting.seed,
         "environment": {
             "source": package_digest(),

@@ -60,5 +60,5 @@ def test_a_further_task_of_any_source_is_studied_where_it_is_asked_for(tmp_path,
     monkeypatch.setattr(sources, "SOURCES", (*sources.SOURCES, source))  # its one line
     made = plan_by_name(["table1"], "quick", seed=0, tasks=tmp_path, further=["blobs-2"])
     assert made.graphs[-1].case.task == "blobs-2"
-    with pytest.raises(BayesgapError, match="There is no task 'blobs-3' .* bayesgap fit"):
+    with pytest.raises(BayesgapError, match=r"There is no task 'blobs-3' .* bayesgap fit"):
         plan_by_name(["table1"], "quick", seed=0, tasks=tmp_path, further=["blobs-3"])

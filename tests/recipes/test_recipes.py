@@ -1,6 +1,5 @@
 """The recipes of docs/architecture.md, followed from outside the package."""
 
-import dataclasses
 import re
 from pathlib import Path
 
@@ -10,47 +9,19 @@ import torch
 import bayesgap
 from bayesgap.errors import BayesgapError
 from bayesgap.experiment.kinds import OPTIMUM
-from bayesgap.experiment.scales import DIGITS, Draws
-from bayesgap.experiment.setting import REAL, SYMMETRIC, Setting
-from bayesgap.images.sources import SOURCES
+from bayesgap.experiment.setting import REAL, SYMMETRIC
 from bayesgap.norms import L2
-from bayesgap.paper.engine.run import compute, plan
-from bayesgap.report.page import write_report
-from bayesgap.runs.run import Resources
-from bayesgap.runs.store import Store
-from bayesgap.tasks.fit import fit_task
 from bayesgap.tasks.task import Task
-from figure import EXHIBIT
 from laplace import LaplaceImages
 from linf import LINF
 from nearest_mean import NEAREST_MEAN, NearestMean
-from squares import Squares
-
-TASK = "squares-left-right"
-TINY = dataclasses.replace(
-    DIGITS["quick"], task_kind="squares", images=60, seeds=2, per_class=5, checks={}, widths=(1,)
-)
-DRAWS = Draws(validation_images=50, test_images=80, pool_images=50, images=200)
+from together import TINY, fitted, reproduced
 
 
 @pytest.fixture(scope="module")
 def tasks(tmp_path_factory):
     """The source's task, fitted as any other is."""
-    return {TASK: fit_task(Squares(), TASK, tmp_path_factory.mktemp("tasks"))}
-
-
-def reproduced(tasks, folder, norm=L2, workers=1):
-    setting = Setting(
-        "quick",
-        seed=0,
-        tasks=tasks,
-        sources=(*SOURCES, Squares()),
-        scales={"digits": {"quick": TINY}},
-        draws=DRAWS,
-        norm=norm,
-    )
-    made = compute(plan(setting, [EXHIBIT]), Store(str(folder / "store")), Resources(workers))
-    return made, write_report(made, folder / "out")
+    return fitted(tmp_path_factory.mktemp("tasks"))
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +149,7 @@ def test_the_page_shows_the_parts_as_they_are():
         "linf.py",
         "nearest_mean.py",
         "squares.py",
+        "together.py",
     }
     for name, block in blocks:
         assert block in (Path(__file__).parent / name).read_text(), name

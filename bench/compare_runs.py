@@ -12,19 +12,20 @@ from pathlib import Path
 from typing import Any
 
 EQUAL_FILES = ("results.csv", "claims.md")
-ASIDE = {"seconds", "attack_seconds", "source", "report"}
 
 
 def comparable(document: dict[str, Any]) -> dict[str, Any]:
-    """The document with its stages in an order that does not depend on who asked for them."""
-    stages = sorted(document["stages"], key=lambda stage: (stage["label"], stage["seed"]))
-    return {**document, "stages": stages}
+    """The document without times and the hash of the source, stages in an order of their own."""
+    timeless = [{**stage, "seconds": 0.0} for stage in document["stages"]]
+    stages = sorted(timeless, key=lambda stage: (stage["label"], stage["seed"]))
+    environment = {**document["environment"], "source": ""}
+    return {**document, "environment": environment, "stages": stages}
 
 
 def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
     """Each place where two JSON values differ."""
     if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted((old.keys() | new.keys()) - ASIDE):
+        for key in sorted(old.keys() | new.keys()):
             there = f"{where}.{key}"
             if key not in old or key not in new:
                 yield f"{there}: only in the {'old' if key in old else 'new'} run"
@@ -33,13 +34,16 @@ def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for place, (before, after) in enumerate(zip(old, new, strict=True)):
             yield from differences(before, after, f"{where}[{place}]")
-    elif old != new:
+    elif type(old) is not type(new) or old != new:
         yield f"{where}: {old!r:.80} became {new!r:.80}"
 
 
 def main() -> int:
     """Compare, say what differs, and exit with 1 where anything does."""
-    old, new = map(Path, sys.argv[1:3])
+    if len(sys.argv) != 3:
+        print(__doc__)
+        return 2
+    old, new = map(Path, sys.argv[1:])
     found = [
         f"{name} differs"
         for name in EQUAL_FILES

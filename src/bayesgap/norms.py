@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from jaxtyping import Float
 from torch import Tensor
 
+from bayesgap.errors import BayesgapError
+
 Sizes = Callable[[Float[Tensor, "n d"]], Float[Tensor, " n"]]
 
 
@@ -28,7 +30,18 @@ class Norm:
     """
 
     name: str
-    measure: Sizes = field(repr=False, compare=False)
+    measure: Sizes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse the name of the certificates' norm for another.
+
+        Raises:
+            BayesgapError: it is called L2 and measures otherwise.
+        """
+        if self.name == "L2" and self.measure is not euclidean:
+            raise BayesgapError(
+                "A norm called L2 is bayesgap.L2; give another measure its own name."
+            )
 
     @property
     def key(self) -> str:

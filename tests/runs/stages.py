@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -55,3 +56,27 @@ def negate(n):
 def doubled(*, n, seed):
     """A stage that forgets to make a Result."""
     return 2 * n
+
+
+@dataclass(frozen=True)
+class Times:
+    """A function with a state."""
+
+    factor: int
+    folder: str = field(default="", metadata={"place": True})
+
+    def __call__(self, n):
+        return self.factor * n
+
+
+class Secret:
+    """An instance that does not say what it holds."""
+
+    def __init__(self):
+        self.factor = 2
+
+    def __call__(self, n):
+        return self.factor * n
+
+    def times(self, n):
+        return self.factor * n

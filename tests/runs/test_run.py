@@ -233,3 +233,19 @@ def test_a_result_of_other_source_than_the_runs_is_refused(log, store):
 def test_a_stage_that_returns_no_result_is_named(store):
     with pytest.raises(BayesgapError, match="The stage double must return a Result; got a int"):
         run([Stage("double", stages.doubled, {"n": 3})], store, ALONE)
+
+
+def test_the_state_of_an_instance_is_part_of_the_key_but_for_paths(store):
+    def stage(**state):
+        return Stage("call", stages.call, {"n": 3}, code={"function": stages.Times(**state)})
+
+    near, far, moved = stage(factor=2), stage(factor=-1), stage(factor=2, folder="/elsewhere")
+    found = run([near, far], store, ALONE)
+    assert [found[each].values["value"] for each in (near, far)] == [6, -3]
+    assert near.key(1) == moved.key(1) != far.key(1)
+
+
+def test_an_instance_whose_state_cannot_be_told_is_refused(store):
+    for code in (stages.Secret(), stages.Secret().times):
+        with pytest.raises(BayesgapError, match="an instance of a dataclass"):
+            run([Stage("call", stages.call, {"n": 3}, code={"function": code})], store, ALONE)

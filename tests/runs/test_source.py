@@ -8,6 +8,7 @@ import pytest
 
 import bayesgap
 from bayesgap.attacks.named import named_attack
+from bayesgap.errors import BayesgapError
 from bayesgap.experiment.setting import DIGIT_TASKS, Setting
 from bayesgap.paper.engine.run import plan
 from bayesgap.paper.registry import EXHIBITS
@@ -29,6 +30,11 @@ FILES = {
     "pack/f.py": "",
     "pack/alone.py": "",
     "pack/user.py": "import pack\nvalue = pack.two\n",
+    "loose/part.py": "from pack import alone\n",
+    "pack/literal.py": "import importlib\nimportlib.import_module('pack.alone')\n",
+    "pack/twice/__init__.py": "from . import c_extension\n",
+    "pack/twice/m.py": "from pack.twice import c_extension\n",
+    "pack/broken.py": "this is no Python\n",
     "pack/dynamic.py": "from importlib import import_module\nimport_module('pack.' + 'd')\n",
 }
 
@@ -41,23 +47,31 @@ def written(tmp_path, monkeypatch):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    for function in (source.imports, source.source_of, source.digest_of):
-        function.cache_clear()
+    source.forget()
     yield tmp_path
     for name in [name for name in sys.modules if name.partition(".")[0] in ("pack", "top")]:
         del sys.modules[name]
-    for function in (source.imports, source.source_of, source.digest_of):
-        function.cache_clear()
+    source.forget()
 
 
 @pytest.mark.parametrize(
     ("module", "found"),
     [
-        # Lazy and relative imports count; a package's __init__ on the way and libraries do not.
-        ("top", {"top", "pack.a", "pack.lazy_parent", "pack.d", "pack.sub.c", "pack.f"}),
-        ("pack.alone", {"pack.alone"}),
-        # The package itself is asked for something: then its __init__ counts.
+        # Lazy and relative imports count, and the __init__ of every package on the way, whatever
+        # it hands on: it may bind a name again, or set what others read. Libraries do not.
+        (
+            "top",
+            {
+                *("top", "pack", "pack.a", "pack.b", "pack.lazy_parent", "pack.d"),
+                *("pack.sub", "pack.sub.c", "pack.e", "pack.f"),
+            },
+        ),
+        ("pack.alone", {"pack", "pack.b", "pack.alone"}),
         ("pack.user", {"pack.user", "pack", "pack.b"}),
+        ("loose.part", {"loose.part", "pack", "pack.b", "pack.alone"}),
+        ("pack.literal", {"pack.literal", "pack", "pack.b", "pack.alone"}),
+        ("pack.twice.m", {"pack", "pack.b", "pack.twice", "pack.twice.m"}),
+        ("pack.broken", {"pack", "pack.b", "pack.broken"}),
         ("json", set()),
         ("no_such_module", set()),
     ],
@@ -72,15 +86,40 @@ def test_an_import_by_a_computed_name_counts_as_one_of_the_whole_package(written
 
 def test_a_digest_changes_with_what_is_reached_alone(written):
     def digest():
-        source.digest_of.cache_clear()
+        source.forget()
         return digest_of(frozenset({"top"}))
 
     before = digest()
     (written / "pack" / "alone.py").write_text("changed = True\n")
-    (written / "pack" / "__init__.py").write_text("")
     assert digest() == before
     (written / "pack" / "f.py").write_text("changed = True\n")
-    assert digest() != before
+    changed = digest()
+    assert changed != before
+    (written / "pack" / "__init__.py").write_text("two = 3\n")
+    assert digest() not in (before, changed)
+
+
+def test_this_packages_inits_hold_nothing_but_imports():
+    for module in members("bayesgap"):
+        path = source_of(module)
+        assert path is not None
+        if path.name == "__init__.py" and module != "bayesgap":
+            for node in ast.parse(path.read_text()).body:
+                docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+                listed = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+                assert docstring or listed or isinstance(node, ast.ImportFrom), module
+
+
+@pytest.mark.parametrize("module", ["__main__", "no_such_module"])
+def test_what_cannot_be_followed_is_refused(module):
+    with pytest.raises(BayesgapError, match=f"The source of {module} cannot be followed"):
+        digest_of(frozenset({module}))
+
+
+@pytest.mark.parametrize("module", ["json", "torch.nn.modules.linear", "bayesgap.files"])
+def test_libraries_and_this_package_are_told_from_users_modules(module):
+    assert (source_of(module) is None) == module.startswith(("json", "torch"))
+    assert digest_of(frozenset({module}))
 
 
 def test_all_imports_of_the_package_resolve():

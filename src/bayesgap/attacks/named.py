@@ -75,6 +75,11 @@ def named_attack(name: str, *, pool: Float[Tensor, "m C H W"] | None = None) -> 
     )
 
 
+def is_foreign(name: str) -> bool:
+    """Whether an attack's name is that of a user's own function, "module:function"."""
+    return ":" in name and not name.startswith(FOOLBOX)
+
+
 AnyAttack = str | Attack | Callable[[nn.Module, Tensor, Tensor], Tensor | Adversarials]
 
 

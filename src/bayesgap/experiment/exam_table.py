@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from bayesgap.attacks.named import FOOLBOX, named_attack
+from bayesgap.attacks.named import is_foreign, named_attack
 from bayesgap.errors import BayesgapError
 from bayesgap.evaluation.exam import CertifiedPoints, certified_points, exam
 from bayesgap.experiment.setting import DIGIT_TASKS, VARIANTS
@@ -79,13 +79,13 @@ def hold_exams(
     temperatures = list(dict.fromkeys(temperatures))
     _check(attacks, temperatures)
     stages = _stages(attacks, tasks, temperatures, per_class, seed, folder)
-    kept = [stage for stage in stages if not _is_code(stage.settings["attack"])]
+    kept = [stage for stage in stages if not is_foreign(stage.settings["attack"])]
     finished = run([*(stage.inputs["points"] for stage in stages), *kept], store, resources)
     return [
         stage.function(
             finished[stage.inputs["points"]], **stage.settings, **stage.places, seed=stage.seed
         ).values
-        if _is_code(stage.settings["attack"])
+        if is_foreign(stage.settings["attack"])
         else finished[stage].values
         for stage in stages
     ]
@@ -181,10 +181,6 @@ def as_csv(records: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(records)
     return text.getvalue()
-
-
-def _is_code(attack: str) -> bool:
-    return ":" in attack and not attack.startswith(FOOLBOX)
 
 
 def _digest(task: str, folder: Path | None) -> str:

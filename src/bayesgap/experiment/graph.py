@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
+from bayesgap.attacks.named import is_foreign
 from bayesgap.errors import BayesgapError
 from bayesgap.experiment.kinds import GAMMA, OPTIMUM, WIDTH, Kind
 from bayesgap.experiment.scales import COST, Scale
@@ -20,8 +21,10 @@ from bayesgap.experiment.stages.cnn import find_width
 from bayesgap.experiment.stages.data import draw_points, make_task, read_real
 from bayesgap.experiment.stages.gamma import study_gamma
 from bayesgap.experiment.stages.optimum import study_optimum
+from bayesgap.foreign import named_object
 from bayesgap.norms import L2
 from bayesgap.runs.stage import Stage, seed_of
+from bayesgap.tasks import catalog
 
 CERTIFIED = "certified"  # what results call the nearest points that the certificates show
 
@@ -88,7 +91,7 @@ def case_graph(setting: Setting, case: Case, kinds: Sequence[Kind]) -> CaseGraph
             for by in kind.attacks
         }
         for by, count in scale.checks.get(kind.name, {}).items():
-            if case.variant in scale.checked:
+            if case.variant in scale.checked and by not in kind.attacks:
                 attacks[kind][by] = [attack(trained[0], by, count)]
     choices = {choice for kind in kinds for choice in kind.choices}
     certificate = None if case.variant == REAL else certificate_stage(setting, case)
@@ -121,6 +124,9 @@ def data_stage(setting: Setting, case: Case) -> Stage:
     if case.variant == REAL:
         return _real_stage(setting, case)
     known = setting.known(case.task)
+    if case.variant not in (*catalog.VARIANTS, NOISY):
+        variants = ", ".join((*catalog.VARIANTS, NOISY, REAL))
+        raise BayesgapError(f"A task has no variant {case.variant!r}; known are {variants}.")
     fitted = replace(case, variant=SYMMETRIC) if case.variant == NOISY else case
     settings: dict[str, Any] = {
         "name": str(fitted),
@@ -250,6 +256,8 @@ def attack_stage(
     """One attack on one classifier, at the first points of each class."""
     settings = {"attack": by, "per_class": per_class, **setting.draws.settings("pool_images")}
     code: dict[str, Any] = {"load": kind.load}
+    if is_foreign(by):
+        code["given"] = named_object(by, "attack")
     if setting.norm != L2:
         settings["norm"] = setting.norm.name
         code["measure"] = setting.norm.measure

@@ -4,6 +4,7 @@ A further kind, of this package or of anyone's, takes a stage function that trai
 where `stored` does not know it, and a `Kind`. Nothing else has to know its name.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from functools import partial
@@ -19,6 +20,7 @@ from bayesgap.experiment.stages.trades import train_robust
 from bayesgap.experiment.stages.trained import as_stored
 from bayesgap.runs.store import Result
 
+NAME = re.compile(r"[A-Za-z0-9-]+")
 WIDTH, GAMMA = "width", "gamma"  # what is chosen once for all trainings of a case
 
 
@@ -62,6 +64,11 @@ class Kind:
         if isinstance(self.attacks, str):
             raise BayesgapError(
                 f"The attacks of {self} are a tuple of names; got {self.attacks!r}."
+            )
+        if not self.attacks or not NAME.fullmatch(self.name):
+            raise BayesgapError(
+                f"A kind has attacks, and a name of letters, digits and hyphens; got {self.name!r} "
+                f"with {self.attacks}."
             )
         draws = [each.name for each in fields(Draws)]
         for what, given, known in (

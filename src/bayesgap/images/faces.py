@@ -1,6 +1,6 @@
 """CelebA's faces as a source: they may not be handed on, so that a copy must be given."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -34,7 +34,7 @@ class Faces(Source):
         folder: A copy of CelebA; None where none is at hand.
     """
 
-    folder: str | None = None
+    folder: str | None = field(default=None, metadata={"place": True})
 
     name = "celeba"
     what = "faces"

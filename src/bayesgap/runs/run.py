@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from bayesgap.errors import BayesgapError
 from bayesgap.progress import progress, silent
+from bayesgap.runs.source import forget
 from bayesgap.runs.stage import Stage, in_order
 from bayesgap.runs.store import Damaged, Result, Store
 
@@ -71,6 +72,7 @@ def run(targets: Sequence[Stage], store: Store, resources: Resources) -> Finishe
     Raises:
         BayesgapError: a stage refused its input, or the cluster cannot be reached.
     """
+    forget()
     stages = in_order(targets)
     missing = [stage for stage in stages if not _is_stored(stage, store, resources.threads)]
     # Workers stay silent; their parent reports on them.

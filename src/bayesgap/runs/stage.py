@@ -9,7 +9,7 @@ threads.
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache, cached_property, partial
 from importlib.metadata import version
 from typing import Any
@@ -24,6 +24,7 @@ from bayesgap.runs.source import digest_of
 from bayesgap.runs.store import Result
 
 Function = Callable[..., Result]
+PLACE = "place"  # in the metadata of a dataclass's field: a path, which is no part of what it is
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +72,8 @@ class Stage:
         are called alike: they are other work.
         """
         inputs = {name: stage.work for name, stage in self.inputs.items()}
-        return digest(self.identity, list(map(_name, self._codes)), inputs)
+        codes = [[_name(code), _state(code)] for code in self._codes]
+        return digest(self.identity, codes, inputs)
 
     def key(self, threads: int) -> str:
         """Hash of all that the result may depend on."""
@@ -157,3 +159,24 @@ def _name(code: Any) -> str:
             "top of a module."
         )
     return name
+
+
+def _state(code: Any) -> dict[str, Any] | None:
+    """What an instance that a stage is called with holds, but for paths; None of functions.
+
+    Raises:
+        BayesgapError: an instance that is no dataclass, or a method of one: what it holds cannot
+            be told, and stored results would outlive a change of it.
+    """
+    if isinstance(code, type) or (
+        hasattr(code, "__qualname__") and isinstance(getattr(code, "__self__", None), type | None)
+    ):
+        return None
+    if not is_dataclass(code):
+        raise BayesgapError(
+            "What a stage is called with is a function, a class or an instance of a dataclass; "
+            f"got {code!r}."
+        )
+    return {
+        each.name: getattr(code, each.name) for each in fields(code) if PLACE not in each.metadata
+    }

@@ -2,7 +2,7 @@
 
 import time
 
-from bayesgap.attacks.named import named_attack
+from bayesgap.attacks.named import AnyAttack, as_attack
 from bayesgap.evaluation.measure import attack_decisions
 from bayesgap.experiment.stages.data import Load, as_data, draw
 from bayesgap.norms import L2, Norm, Sizes
@@ -22,6 +22,7 @@ def attack_classifier(
     pool_images: int = POOL_IMAGES,
     norm: str = L2.name,
     measure: Sizes = L2.measure,
+    given: AnyAttack | None = None,
     seed: int,
 ) -> Result:
     """One attack on one trained classifier, at the first points of each class.
@@ -36,6 +37,7 @@ def attack_classifier(
         pool_images: How many samples boundary walks may start from.
         norm: The name of the norm that perturbations are measured by.
         measure: The function that measures them.
+        given: The attack itself, where the name is that of a user's own.
         seed: The stage's seed, which the samples follow from.
 
     Returns:
@@ -47,7 +49,7 @@ def attack_classifier(
     started = time.perf_counter()
     outcome = attack_decisions(
         load(classifier, known),
-        named_attack(attack, pool=pool),
+        as_attack(attack if given is None else given, pool=pool),
         points.tensors["x"][:count],
         norm=Norm(norm, measure),
     )

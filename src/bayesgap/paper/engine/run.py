@@ -1,8 +1,10 @@
 """A run of exhibits: what they want together, computed once, and each one's view of it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from bayesgap.errors import BayesgapError
+from bayesgap.estimates import UNKNOWN
 from bayesgap.experiment import (
     KINDS,
     VARIANTS,
@@ -14,6 +16,7 @@ from bayesgap.experiment import (
     case_graph,
     collect,
 )
+from bayesgap.norms import L2
 from bayesgap.paper.engine.claim import Claim
 from bayesgap.paper.engine.exhibit import Exhibit, Findings, Wants
 from bayesgap.runs.run import Finished, Resources, run
@@ -60,17 +63,31 @@ class Reproduction:
         return Findings(self.plan.setting, self.cases, wanted, results)
 
     def claims(self) -> dict[str, list[Claim]]:
-        """The claims of each exhibit whose needs were at hand, by its name."""
+        """The claims of each exhibit whose needs were at hand, by its name.
+
+        They are about L2, so that sizes by another norm decide none of them.
+        """
         return {
-            exhibit.name: list(exhibit.claims(found))
+            exhibit.name: [self._judged(claim) for claim in exhibit.claims(found)]
             for exhibit in self.plan.exhibits
             if (found := self.findings(exhibit)) is not None
         }
+
+    def _judged(self, claim: Claim) -> Claim:
+        norm = self.plan.setting.norm
+        if norm == L2:
+            return claim
+        numbers = [replace(number, estimate=UNKNOWN) for number in claim.numbers]
+        remark = f"Not judged: the claim is about L2, and sizes were measured by {norm.name}."
+        return replace(claim, numbers=numbers, remarks=[*claim.remarks, remark])
 
 
 def plan(setting: Setting, exhibits: Sequence[Exhibit]) -> Plan:
     """What some exhibits need together, each stage once."""
     wanted = {exhibit.name: exhibit.wants(setting) for exhibit in exhibits}
+    if len(wanted) < len(exhibits):
+        names = ", ".join(exhibit.name for exhibit in exhibits)
+        raise BayesgapError(f"Figures and tables need different names; got {names}.")
     kinds: dict[Case, dict[Kind, None]] = {}
     for wants in wanted.values():
         for case, several in wants.attacks.items():

@@ -16,17 +16,17 @@ def wants(setting):
     return Wants(attacks(setting.tasks, KINDS))
 
 
-def claims(found):
+def claims(findings):
     numbers = [
-        relative_size(found.case(task, SYMMETRIC), NEAREST_MEAN, at_least=0.5)
-        for task in found.tasks(SYMMETRIC)
+        relative_size(findings.case(task, SYMMETRIC), NEAREST_MEAN, at_least=0.5)
+        for task in findings.tasks(SYMMETRIC)
     ]
     return [Claim("means are robust", "Means are robust.", "nothing", "at least half", numbers)]
 
 
-def section(found):
-    tasks = found.tasks(SYMMETRIC)
-    chart = [pictures.on_tasks(found, tasks, SYMMETRIC, kind) for kind in KINDS[SYMMETRIC]]
+def section(findings):
+    tasks = findings.tasks(SYMMETRIC)
+    chart = [pictures.on_tasks(findings, tasks, SYMMETRIC, kind) for kind in KINDS[SYMMETRIC]]
     return Section(["Means."], [pictures.bar_chart({"means": chart}, "the nearest mean")])
 
 

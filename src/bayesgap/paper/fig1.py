@@ -12,10 +12,10 @@ def wants(setting: Setting) -> Wants:
     return Wants(attacks(tasks, {SYMMETRIC: PAPER_KINDS, ASYMMETRIC: (OPTIMUM,)}))
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """One image of each class, and what each classifier decides otherwise."""
-    (task,) = found.tasks(SYMMETRIC)
-    symmetric, asymmetric = (found.case(task, variant) for variant in (SYMMETRIC, ASYMMETRIC))
+    (task,) = findings.tasks(SYMMETRIC)
+    symmetric, asymmetric = (findings.case(task, variant) for variant in (SYMMETRIC, ASYMMETRIC))
     columns: list[galleries.Cell] = [
         *((asymmetric, kind) for kind in (None, OPTIMUM)),
         *((symmetric, kind) for kind in (None, OPTIMUM, CNN, RBF_SVM)),
@@ -29,7 +29,7 @@ def section(found: Findings) -> Section:
         f"Images of {task} and what alters each classifier's decision",
         "Below each image its change, magnified until its largest value is full scale, and its L2.",
         "png",
-        publishable=publishable(found, task),
+        publishable=publishable(findings, task),
     )
     return Section([sentence], [picture])
 

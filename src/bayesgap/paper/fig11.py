@@ -20,17 +20,17 @@ def wants(setting: Setting) -> Wants:
     return Wants(attacks(setting.tasks, {SYMMETRIC: KINDS}))
 
 
-def claims(found: Findings) -> list[Claim]:
+def claims(findings: Findings) -> list[Claim]:
     """Section 4 and appendix D.3, of each ball by itself."""
-    return [robust_training_helps_little(found, kind) for kind in ROBUST]
+    return [robust_training_helps_little(findings, kind) for kind in ROBUST]
 
 
-def robust_training_helps_little(found: Findings, kind: Kind) -> Claim:
+def robust_training_helps_little(findings: Findings, kind: Kind) -> Claim:
     """Adversarial training within one of the balls."""
     numbers, radii = [], {}
-    for task in found.tasks(SYMMETRIC, kind):
-        radii[task] = found.setting.scale_for(task).robust[kind.name]["ball"]["radius"]
-        case = found.case(task, SYMMETRIC)
+    for task in findings.tasks(SYMMETRIC, kind):
+        radii[task] = findings.setting.scale_for(task).robust[kind.name]["ball"]["radius"]
+        case = findings.case(task, SYMMETRIC)
         own, plain = case.measured[kind], case.measured[CNN]
         success, trainings = lowest_success(own, plain), min(len(own.sizes), len(plain.sizes))
         relative = guarded(case.relative_size(kind), success)
@@ -57,17 +57,19 @@ def robust_training_helps_little(found: Findings, kind: Kind) -> Claim:
     )
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """The radii, and the sizes with and without adversarial training."""
-    tasks = found.tasks(SYMMETRIC)
-    scales = {found.setting.source(task).what: found.setting.scale_for(task) for task in tasks}
+    tasks = findings.tasks(SYMMETRIC)
+    scales = {
+        findings.setting.source(task).what: findings.setting.scale_for(task) for task in tasks
+    }
     balls = [
         f"{kind.label} radius {scale.robust[kind.name]['ball']['radius']:g} on {what}"
         for what, scale in scales.items()
         for kind in ROBUST
     ]
-    chart = [pictures.on_tasks(found, tasks, SYMMETRIC, kind) for kind in KINDS]
-    cases = [found.case(task, SYMMETRIC) for task in tasks]
+    chart = [pictures.on_tasks(findings, tasks, SYMMETRIC, kind) for kind in KINDS]
+    cases = [findings.case(task, SYMMETRIC) for task in tasks]
     return Section(
         ["The radii are ours: " + ", ".join(balls) + ". Beta is the paper's 10."],
         [

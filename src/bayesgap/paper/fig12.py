@@ -39,19 +39,19 @@ def wants(setting: Setting) -> Wants:
     return Wants(attacks(setting.with_real_images(), {REAL: LEARNED}))
 
 
-def claims(found: Findings) -> list[Claim]:
+def claims(findings: Findings) -> list[Claim]:
     """Section 5 and appendix D.4.2, of faces and, beyond the paper, of digits."""
-    return [trend_on_faces(found), trend_on_digits(found)]
+    return [trend_on_faces(findings), trend_on_digits(findings)]
 
 
-def trend_on_faces(found: Findings) -> Claim:
+def trend_on_faces(findings: Findings) -> Claim:
     """The trend, and the absolute sizes, on the faces that the paper shows."""
-    tasks = [task for task in found.tasks(REAL, RBF_SVM) if task in PAPER]
+    tasks = [task for task in findings.tasks(REAL, RBF_SVM) if task in PAPER]
     missing = [] if tasks else ["Real faces of CelebA Male are not at hand."]
-    claim = _trend(found, tasks, "the same trend on real faces", "faces", missing)
+    claim = _trend(findings, tasks, "the same trend on real faces", "faces", missing)
     sides = {CNN: "at_most", LINEAR_SVM: "at_most", RBF_SVM: "at_least"}
     sizes = [
-        mean_size(found.measured(task, REAL, kind), **{side: IMPERCEPTIBLE})
+        mean_size(findings.measured(task, REAL, kind), **{side: IMPERCEPTIBLE})
         for task in tasks
         for kind, side in sides.items()
     ]
@@ -65,20 +65,22 @@ def trend_on_faces(found: Findings) -> Claim:
     )
 
 
-def trend_on_digits(found: Findings) -> Claim:
+def trend_on_digits(findings: Findings) -> Claim:
     """The trend on MNIST, which the paper does not show."""
     tasks = [
-        task for task in found.tasks(REAL, RBF_SVM) if found.setting.source(task).what == "digits"
+        task
+        for task in findings.tasks(REAL, RBF_SVM)
+        if findings.setting.source(task).what == "digits"
     ]
-    return _trend(found, tasks, "the same trend on real digits", "digits", [NOT_THE_PAPERS])
+    return _trend(findings, tasks, "the same trend on real digits", "digits", [NOT_THE_PAPERS])
 
 
 def _trend(
-    found: Findings, tasks: Sequence[str], name: str, what: str, remarks: list[str]
+    findings: Findings, tasks: Sequence[str], name: str, what: str, remarks: list[str]
 ) -> Claim:
     numbers = []
     for task in tasks:
-        measured = {kind: found.measured(task, REAL, kind) for kind in LEARNED}
+        measured = {kind: findings.measured(task, REAL, kind) for kind in LEARNED}
         numbers += [accuracy(one, at_least=ACCURATE) for one in measured.values()]
         rbf = measured[RBF_SVM]
         for kind in (CNN, LINEAR_SVM):
@@ -104,29 +106,29 @@ def _trend(
     )
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """Sizes on real images, beside the paper's."""
-    tasks = found.tasks(REAL)
+    tasks = findings.tasks(REAL)
     shown = pictures.shown_of(tasks)
-    chart = [pictures.on_tasks(found, tasks, REAL, kind) for kind in LEARNED]
-    blocks = [(found.case(shown, REAL), kind) for kind in LEARNED]
+    chart = [pictures.on_tasks(findings, tasks, REAL, kind) for kind in LEARNED]
+    blocks = [(findings.case(shown, REAL), kind) for kind in LEARNED]
     about = f"Attacks on classifiers trained on the real images of {shown}"
     return Section(
         [],
         [
             pictures.bar_chart({"real images": chart}, "classifiers of real images"),
-            pictures.gallery(found, blocks, about),
+            pictures.gallery(findings, blocks, about),
         ],
-        [_table(found, tasks)],
+        [_table(findings, tasks)],
     )
 
 
-def _table(found: Findings, tasks: Sequence[str]) -> Table:
+def _table(findings: Findings, tasks: Sequence[str]) -> Table:
     rows = [
         [
             task,
             kind.label,
-            *pictures.numbers(found.measured(task, REAL, kind)),
+            *pictures.numbers(findings.measured(task, REAL, kind)),
             *_papers(PAPER.get(task, {}).get(kind)),
         ]
         for task in tasks

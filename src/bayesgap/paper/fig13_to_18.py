@@ -24,10 +24,10 @@ def wants(setting: Setting, *, task: str) -> Wants:
     return Wants(attacks(tasks, {SYMMETRIC: PAPER_KINDS, ASYMMETRIC: (OPTIMUM,)}))
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """Samples, perturbations and histograms of all models on a task."""
-    (task,) = found.tasks(SYMMETRIC)
-    symmetric, asymmetric = (found.case(task, variant) for variant in (SYMMETRIC, ASYMMETRIC))
+    (task,) = findings.tasks(SYMMETRIC)
+    symmetric, asymmetric = (findings.case(task, variant) for variant in (SYMMETRIC, ASYMMETRIC))
     summaries = {kind: symmetric.measured[kind].summary for kind in PAPER_KINDS}
     text = f"Mean L2 on {task}/symmetric, with clean accuracy and success: " + ", ".join(
         f"{kind.label} {size(summary.mean.value)} ({percent(summary.clean_accuracy)}, "
@@ -36,7 +36,7 @@ def section(found: Findings) -> Section:
     )
     blocks = [(symmetric, OPTIMUM), (asymmetric, OPTIMUM), *((symmetric, k) for k in LEARNED)]
     about = f"Attacks on every classifier of {task}"
-    return Section([text + "."], [pictures.gallery(found, blocks, about)])
+    return Section([text + "."], [pictures.gallery(findings, blocks, about)])
 
 
 def _exhibit(number: str, task: str, about: str) -> Exhibit:

@@ -22,30 +22,30 @@ def wants(setting: Setting) -> Wants:
     return Wants(attacks(setting.tasks, dict.fromkeys(VARIANTS, (OPTIMUM,))))
 
 
-def claims(found: Findings) -> list[Claim]:
+def claims(findings: Findings) -> list[Claim]:
     """Section 3, appendix C.2, and table 1 as far as it is about the optimum."""
     return [
-        optimum_is_accurate(found),
-        symmetric_optimum_is_robust(found),
-        asymmetric_optimum_is_brittle(found),
-        definitions_agree(found),
-        rules_agree(found),
-        ld_grad_agrees_with_cw(found),
+        optimum_is_accurate(findings),
+        symmetric_optimum_is_robust(findings),
+        asymmetric_optimum_is_brittle(findings),
+        definitions_agree(findings),
+        rules_agree(findings),
+        ld_grad_agrees_with_cw(findings),
     ]
 
 
-def optimum_is_accurate(found: Findings) -> Claim:
+def optimum_is_accurate(findings: Findings) -> Claim:
     """Table 1 and section 3."""
     return Claim(
         "optimum accurate",
         "The Bayes-optimal classifier decides nearly all images of every task correctly.",
         "100 % on every symmetric task (table 1); close to 100 % on all (section 3)",
         "accuracy on 10,000 samples at least 99 %, for each task and variant",
-        list(_shares(found, "correct", at_least=0.99)),
+        list(_shares(findings, "correct", at_least=0.99)),
     )
 
 
-def symmetric_optimum_is_robust(found: Findings) -> Claim:
+def symmetric_optimum_is_robust(findings: Findings) -> Claim:
     """Section 3 and figure 4."""
     return Claim(
         "symmetric: optimum robust",
@@ -55,15 +55,15 @@ def symmetric_optimum_is_robust(found: Findings) -> Claim:
         [
             Number(
                 f"{task}, mean certified lower bound",
-                found.measured(task, SYMMETRIC, OPTIMUM).certified or UNKNOWN,
+                findings.measured(task, SYMMETRIC, OPTIMUM).certified or UNKNOWN,
                 at_least=IMPERCEPTIBLE,
             )
-            for task in found.tasks(SYMMETRIC)
+            for task in findings.tasks(SYMMETRIC)
         ],
     )
 
 
-def asymmetric_optimum_is_brittle(found: Findings) -> Claim:
+def asymmetric_optimum_is_brittle(findings: Findings) -> Claim:
     """Section 3 and figure 4."""
     return Claim(
         "asymmetric: optimum brittle",
@@ -71,8 +71,8 @@ def asymmetric_optimum_is_brittle(found: Findings) -> Claim:
         "a tiny imperceptible change suffices (section 3)",
         f"mean L2 of the best attack at most {IMPERCEPTIBLE} on each asymmetric task",
         [
-            mean_size(found.measured(task, ASYMMETRIC, OPTIMUM), at_most=IMPERCEPTIBLE)
-            for task in found.tasks(ASYMMETRIC)
+            mean_size(findings.measured(task, ASYMMETRIC, OPTIMUM), at_most=IMPERCEPTIBLE)
+            for task in findings.tasks(ASYMMETRIC)
         ],
         [
             "The paper states neither the outliers' weight nor how far their means are moved; ours "
@@ -81,10 +81,10 @@ def asymmetric_optimum_is_brittle(found: Findings) -> Claim:
     )
 
 
-def definitions_agree(found: Findings) -> Claim:
+def definitions_agree(findings: Findings) -> Claim:
     """Section 3."""
     numbers = []
-    for case in _cases(found):
+    for case in _cases(findings):
         measured = case.measured[OPTIMUM]
         share = guarded(measured.pixels.share_within_5, measured.summary.success_rate)
         symmetric = case.case.variant == SYMMETRIC
@@ -101,22 +101,22 @@ def definitions_agree(found: Findings) -> Claim:
     )
 
 
-def rules_agree(found: Findings) -> Claim:
+def rules_agree(findings: Findings) -> Claim:
     """Section 3 uses the largest component; the exact rule is their sum."""
     return Claim(
         "decision rules agree",
         "Keeping only the likeliest component of each class decides as the exact rule does.",
         "the likeliest component alone is used (section 3)",
         "same decision on at least 99.9 % of 10,000 samples, for each task and variant",
-        list(_shares(found, "rules_agree", at_least=0.999)),
+        list(_shares(findings, "rules_agree", at_least=0.999)),
     )
 
 
-def ld_grad_agrees_with_cw(found: Findings) -> Claim:
+def ld_grad_agrees_with_cw(findings: Findings) -> Claim:
     """Appendix C.2."""
     numbers = []
-    for task in found.tasks(SYMMETRIC):
-        case = found.case(task, SYMMETRIC)
+    for task in findings.tasks(SYMMETRIC):
+        case = findings.case(task, SYMMETRIC)
         outcomes, summaries = (
             case.measured[OPTIMUM].outcomes,
             case.measured[OPTIMUM].attacks,
@@ -146,34 +146,34 @@ def ld_grad_agrees_with_cw(found: Findings) -> Claim:
     )
 
 
-def _cases(found: Findings) -> Iterator[CaseResults]:
+def _cases(findings: Findings) -> Iterator[CaseResults]:
     """Both variants of each task in turn."""
-    for task in found.tasks(SYMMETRIC):
+    for task in findings.tasks(SYMMETRIC):
         for variant in VARIANTS:
-            yield found.case(task, variant)
+            yield findings.case(task, variant)
 
 
-def _shares(found: Findings, name: str, *, at_least: float) -> Iterator[Number]:
+def _shares(findings: Findings, name: str, *, at_least: float) -> Iterator[Number]:
     """Of the samples that the optimum was studied on, one share for each case."""
-    for case in _cases(found):
+    for case in _cases(findings):
         study = case.optimum
         if study is not None:
             share = share_with_interval([study[name]], study["images"])
             yield Number(str(case.case), share, at_least=at_least)
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """Samples, and both optima: of the task that the paper shows, where it is at hand."""
-    shown = pictures.shown_of(found.tasks(SYMMETRIC))
-    both = [(found.case(shown, variant), OPTIMUM) for variant in VARIANTS]
-    robust, brittle = sizes_of_both(found)
+    shown = pictures.shown_of(findings.tasks(SYMMETRIC))
+    both = [(findings.case(shown, variant), OPTIMUM) for variant in VARIANTS]
+    robust, brittle = sizes_of_both(findings)
     return Section(
-        [both_optima(found)],
+        [both_optima(findings)],
         [
-            pictures.samples(found, shown),
-            pictures.gallery(found, both, f"Attacks on both optima of {shown}"),
+            pictures.samples(findings, shown),
+            pictures.gallery(findings, both, f"Attacks on both optima of {shown}"),
         ],
-        [_table(list(_cases(found)))],
+        [_table(list(_cases(findings)))],
         [
             "On the symmetric tasks the Bayes-optimal classifier provably withstands changes of a "
             f"mean L2 of {robust}; on the asymmetric ones it gives way at {brittle}, which no "
@@ -182,19 +182,19 @@ def section(found: Findings) -> Section:
     )
 
 
-def both_optima(found: Findings) -> str:
+def both_optima(findings: Findings) -> str:
     """How robust the optima of both variants are, over all tasks."""
-    robust, brittle = sizes_of_both(found)
+    robust, brittle = sizes_of_both(findings)
     return (
         f"On the symmetric tasks the optimum's decisions withstand changes of a mean L2 of "
         f"{robust}, which is proven; on the asymmetric ones {brittle} alters them."
     )
 
 
-def sizes_of_both(found: Findings) -> tuple[str, str]:
+def sizes_of_both(findings: Findings) -> tuple[str, str]:
     """The range of symmetric certified means over tasks, and of asymmetric mean sizes."""
     symmetric, asymmetric = (
-        [found.measured(task, variant, OPTIMUM) for task in found.tasks(variant)]
+        [findings.measured(task, variant, OPTIMUM) for task in findings.tasks(variant)]
         for variant in VARIANTS
     )
     certified = span([(one.certified or UNKNOWN).value for one in symmetric])

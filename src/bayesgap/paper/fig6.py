@@ -40,21 +40,21 @@ def wants(setting: Setting) -> Wants:
     return Wants(attacks(setting.tasks, {SYMMETRIC: (*PAPER_KINDS, WIDE_RBF_SVM)}))
 
 
-def claims(found: Findings) -> list[Claim]:
+def claims(findings: Findings) -> list[Claim]:
     """Section 4."""
     return [
-        cnn_is_brittle(found),
-        cnn_changes_are_meaningless(found),
-        linear_svm_is_brittle(found),
-        rbf_svm_recovers(found),
-        wide_rbf_is_linear(found),
+        cnn_is_brittle(findings),
+        cnn_changes_are_meaningless(findings),
+        linear_svm_is_brittle(findings),
+        rbf_svm_recovers(findings),
+        wide_rbf_is_linear(findings),
     ]
 
 
-def cnn_is_brittle(found: Findings) -> Claim:
+def cnn_is_brittle(findings: Findings) -> Claim:
     """Section 4 and figure 6."""
     return _accurate_and(
-        found,
+        findings,
         CNN,
         "CNN brittle",
         "A CNN trained on a symmetric task's samples classifies them well, but clearly smaller "
@@ -64,11 +64,11 @@ def cnn_is_brittle(found: Findings) -> Claim:
     )
 
 
-def cnn_changes_are_meaningless(found: Findings) -> Claim:
+def cnn_changes_are_meaningless(findings: Findings) -> Claim:
     """Section 4."""
     numbers = []
-    for task in found.tasks(SYMMETRIC):
-        case = found.case(task, SYMMETRIC)
+    for task in findings.tasks(SYMMETRIC):
+        case = findings.case(task, SYMMETRIC)
         summary = case.measured[CNN].summary
         share = guarded(_still_right(case, CNN), summary.success_rate)
         numbers.append(Number(task, share, at_least=MEANINGLESS, trainings=summary.seeds))
@@ -96,10 +96,10 @@ def _still_right(case: CaseResults, kind: Kind) -> Estimate:
     return table_share_with_interval(kept)
 
 
-def linear_svm_is_brittle(found: Findings) -> Claim:
+def linear_svm_is_brittle(findings: Findings) -> Claim:
     """Section 4 and figure 6."""
     return _accurate_and(
-        found,
+        findings,
         LINEAR_SVM,
         "linear SVM brittle",
         "A linear SVM classifies a symmetric task's samples well too, but clearly "
@@ -109,10 +109,10 @@ def linear_svm_is_brittle(found: Findings) -> Claim:
     )
 
 
-def rbf_svm_recovers(found: Findings) -> Claim:
+def rbf_svm_recovers(findings: Findings) -> Claim:
     """Section 4, figure 6 and appendix D.4."""
     return _accurate_and(
-        found,
+        findings,
         RBF_SVM,
         "RBF SVM robust",
         "An RBF SVM trained on the same images is almost as robust as the optimum.",
@@ -121,15 +121,15 @@ def rbf_svm_recovers(found: Findings) -> Claim:
     )
 
 
-def wide_rbf_is_linear(found: Findings) -> Claim:
+def wide_rbf_is_linear(findings: Findings) -> Claim:
     """Section 4, in brackets."""
     numbers = []
-    for task in found.tasks(SYMMETRIC):
+    for task in findings.tasks(SYMMETRIC):
         wide, linear = (
-            found.measured(task, SYMMETRIC, kind) for kind in (WIDE_RBF_SVM, LINEAR_SVM)
+            findings.measured(task, SYMMETRIC, kind) for kind in (WIDE_RBF_SVM, LINEAR_SVM)
         )
         ratio = paired_ratio_with_interval(wide.sizes, linear.sizes)
-        scale = found.setting.scale_for(task)
+        scale = findings.setting.scale_for(task)
         numbers.append(
             Number(
                 f"{task}, gamma {scale.gammas[0]:g}, C {scale.wide_cost:g}",
@@ -156,7 +156,7 @@ def wide_rbf_is_linear(found: Findings) -> Claim:
 
 
 def _accurate_and(
-    found: Findings, kind: Kind, name: str, statement: str, paper: str, **range_: float
+    findings: Findings, kind: Kind, name: str, statement: str, paper: str, **range_: float
 ) -> Claim:
     """The claim that a kind of classifier is accurate, and its mean L2 lies in a range."""
     side = "least" if "at_least" in range_ else "most"
@@ -169,27 +169,28 @@ def _accurate_and(
         "optimum's certified lower bound, on each symmetric task",
         [
             number
-            for task in found.tasks(SYMMETRIC)
+            for task in findings.tasks(SYMMETRIC)
             for number in (
                 accuracy(
-                    found.measured(task, SYMMETRIC, kind), at_least=_accurate(found, task, kind)
+                    findings.measured(task, SYMMETRIC, kind),
+                    at_least=_accurate(findings, task, kind),
                 ),
-                relative_size(found.case(task, SYMMETRIC), kind, **range_),
+                relative_size(findings.case(task, SYMMETRIC), kind, **range_),
             )
         ],
     )
 
 
-def _accurate(found: Findings, task: str, kind: Kind) -> float:
-    faces = found.setting.source(task).what == "faces"
+def _accurate(findings: Findings, task: str, kind: Kind) -> float:
+    faces = findings.setting.source(task).what == "faces"
     return RBF_ON_FACES if kind is RBF_SVM and faces else ACCURATE
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """Mean L2 of every classifier."""
-    tasks = found.tasks(SYMMETRIC)
-    chart = [pictures.on_tasks(found, tasks, SYMMETRIC, kind) for kind in PAPER_KINDS]
-    cnn, linear, rbf = (_reached(found, tasks, kind) for kind in (CNN, LINEAR_SVM, RBF_SVM))
+    tasks = findings.tasks(SYMMETRIC)
+    chart = [pictures.on_tasks(findings, tasks, SYMMETRIC, kind) for kind in PAPER_KINDS]
+    cnn, linear, rbf = (_reached(findings, tasks, kind) for kind in (CNN, LINEAR_SVM, RBF_SVM))
     return Section(
         [
             f"Of the optimum's certified mean L2, CNNs reach {cnn}, linear SVMs reach {linear}, "
@@ -203,9 +204,9 @@ def section(found: Findings) -> Section:
     )
 
 
-def _reached(found: Findings, tasks: Sequence[str], kind: Kind) -> str:
+def _reached(findings: Findings, tasks: Sequence[str], kind: Kind) -> str:
     """The share of the optimum's certified mean that a kind reaches, over tasks."""
-    gaps = [found.measured(task, SYMMETRIC, kind).gap for task in tasks]
+    gaps = [findings.measured(task, SYMMETRIC, kind).gap for task in tasks]
     values = [gap.estimate.value for gap in gaps if gap is not None]
     return span([None if value is None else 1 - value for value in values])
 

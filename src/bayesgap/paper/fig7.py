@@ -14,17 +14,17 @@ def wants(setting: Setting) -> Wants:
     return Wants(attacks(others, dict.fromkeys(VARIANTS, (OPTIMUM,))))
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """Attacks on both optima of each task."""
     return Section(
-        [both_optima(found)],
+        [both_optima(findings)],
         [
             pictures.gallery(
-                found,
-                [(found.case(task, variant), OPTIMUM) for variant in VARIANTS],
+                findings,
+                [(findings.case(task, variant), OPTIMUM) for variant in VARIANTS],
                 f"Both optima of {task}",
             )
-            for task in found.tasks(SYMMETRIC)
+            for task in findings.tasks(SYMMETRIC)
         ],
     )
 

@@ -20,14 +20,14 @@ def wants(setting: Setting) -> Wants:
     return Wants(attacks(setting.tasks, {SYMMETRIC: (OPTIMUM, LINEAR_SVM, RBF_SVM)}))
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """The curves of accuracy and mean L2 over gamma."""
-    tasks = found.tasks(SYMMETRIC)
+    tasks = findings.tasks(SYMMETRIC)
     by_source: dict[str, list[str]] = {}
     for task in tasks:
-        by_source.setdefault(found.setting.source(task).what, []).append(task)
+        by_source.setdefault(findings.setting.source(task).what, []).append(task)
     targets = ", ".join(
-        f"{percent(found.setting.scale_for(several[0]).rbf_accuracy)} ({what})"
+        f"{percent(findings.setting.scale_for(several[0]).rbf_accuracy)} ({what})"
         for what, several in by_source.items()
     )
     return Section(
@@ -37,10 +37,12 @@ def section(found: Findings) -> Section:
         ],
         [
             Picture(
-                curves([found.case(task, SYMMETRIC) for task in several[start : start + COLUMNS]]),
+                curves(
+                    [findings.case(task, SYMMETRIC) for task in several[start : start + COLUMNS]]
+                ),
                 "Mean L2 and accuracy of RBF SVMs against gamma",
                 "Mean L2 of the best attack (first seed, "
-                f"{found.setting.scale_for(several[0]).curve_per_class} points a class) and "
+                f"{findings.setting.scale_for(several[0]).curve_per_class} points a class) and "
                 "validation accuracy over gamma.",
             )
             for several in by_source.values()

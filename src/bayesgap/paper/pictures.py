@@ -32,9 +32,9 @@ def shown_of(tasks: Sequence[str]) -> str:
     return PAPERS_TASK if PAPERS_TASK in tasks else tasks[0]
 
 
-def publishable(found: Findings, task: str) -> bool:
+def publishable(findings: Findings, task: str) -> bool:
     """Whether pictures of a task's images may be published."""
-    return found.setting.source(task).publishable
+    return findings.setting.source(task).publishable
 
 
 def bar_chart(charts: Mapping[str, Sequence[Sequence[Measured]]], about: str) -> Picture:
@@ -48,38 +48,38 @@ def bar_chart(charts: Mapping[str, Sequence[Sequence[Measured]]], about: str) ->
     )
 
 
-def on_tasks(found: Findings, tasks: Sequence[str], variant: str, kind: Kind) -> list[Measured]:
+def on_tasks(findings: Findings, tasks: Sequence[str], variant: str, kind: Kind) -> list[Measured]:
     """What came of one kind on several tasks, as a bar of `bar_chart`."""
-    return [found.measured(task, variant, kind) for task in tasks]
+    return [findings.measured(task, variant, kind) for task in tasks]
 
 
 def samples(
-    found: Findings, task: str, variants: Sequence[str] = (SYMMETRIC, ASYMMETRIC)
+    findings: Findings, task: str, variants: Sequence[str] = (SYMMETRIC, ASYMMETRIC)
 ) -> Picture:
     """Real images, where they are at hand, and samples of a task's variants."""
-    cases = [found.case(task, variant) for variant in variants]
+    cases = [findings.case(task, variant) for variant in variants]
     return Picture(
-        galleries.samples(_real(found, task), cases),
+        galleries.samples(_real(findings, task), cases),
         f"Real images and samples of {task}",
         f"Real images and what the densities of {task} generate, clipped to [0, 1].",
         "png",
-        publishable=publishable(found, task),
+        publishable=publishable(findings, task),
     )
 
 
-def _real(found: Findings, task: str) -> dict[str, tuple[Tensor, Tensor]]:
+def _real(findings: Findings, task: str) -> dict[str, tuple[Tensor, Tensor]]:
     """The real images of a task that may be shown or were studied, by what they are."""
-    source = found.setting.source(task)
+    source = findings.setting.source(task)
     if source.publishable and source.at_hand:
         x, y = source.parts(task)["test"]
         return {f"real test {source.what}": (x.float().div_(LEVELS), y)}
-    case = found.cases.get(Case(task, REAL))
+    case = findings.cases.get(Case(task, REAL))
     if case is None:
         return {}
     return {f"real test {source.what}": (case.points["x"], case.y)}
 
 
-def gallery(found: Findings, blocks: Sequence[Block], about: str) -> Picture:
+def gallery(findings: Findings, blocks: Sequence[Block], about: str) -> Picture:
     """Adversarial images of some classifiers of one task, and what was changed in them."""
     (task,) = {case.case.task for case, _ in blocks}
     return Picture(
@@ -87,7 +87,7 @@ def gallery(found: Findings, blocks: Sequence[Block], about: str) -> Picture:
         about,
         f"{about}: originals, the nearest adversarial images found, and their changes. {CHANGES}",
         "png",
-        publishable=publishable(found, task),
+        publishable=publishable(findings, task),
         instead=Picture(
             galleries.histograms(blocks),
             f"{about}: histograms of the changes of pixels",

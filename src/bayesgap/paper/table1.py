@@ -60,18 +60,18 @@ def wants(setting: Setting) -> Wants:
     return Wants(attacks(setting.tasks, {SYMMETRIC: PAPER_KINDS}))
 
 
-def claims(found: Findings) -> list[Claim]:
+def claims(findings: Findings) -> list[Claim]:
     """Clean and adversarial accuracy add up."""
-    return [attacks_succeed(found)]
+    return [attacks_succeed(findings)]
 
 
-def attacks_succeed(found: Findings) -> Claim:
+def attacks_succeed(findings: Findings) -> Claim:
     """The best attack breaks nearly every point, for the training where it breaks fewest."""
     numbers = []
-    for task in found.tasks(SYMMETRIC):
+    for task in findings.tasks(SYMMETRIC):
         for kind in (OPTIMUM, CNN, LINEAR_SVM):
-            measured = found.measured(task, SYMMETRIC, kind)
-            y = found.case(task, SYMMETRIC).y
+            measured = findings.measured(task, SYMMETRIC, kind)
+            y = findings.case(task, SYMMETRIC).y
             share = _lowest_success(measured, y)
             numbers.append(
                 Number(
@@ -89,8 +89,8 @@ def attacks_succeed(found: Findings) -> Claim:
         numbers,
         [
             "By the paper's own attack, plain LD-Grad, the rates are lower: it leaves "
-            f"{_left(found, OPTIMUM)} of the points of the optimum (0 % in table 1) and "
-            f"{_left(found, RBF_SVM)} of those of RBF SVMs (4 to 26 % in table 1)."
+            f"{_left(findings, OPTIMUM)} of the points of the optimum (0 % in table 1) and "
+            f"{_left(findings, RBF_SVM)} of those of RBF SVMs (4 to 26 % in table 1)."
         ],
     )
 
@@ -105,9 +105,11 @@ def _lowest_success(measured: Measured, y: Int[Tensor, " points"]) -> Estimate:
     return share_with_interval([broken], attacked) if attacked else UNKNOWN
 
 
-def _left(found: Findings, kind: Kind) -> str:
+def _left(findings: Findings, kind: Kind) -> str:
     """The least and the largest share of points that plain LD-Grad leaves, over tasks."""
-    summaries = [found.measured(task, SYMMETRIC, kind).attacks for task in found.tasks(SYMMETRIC)]
+    summaries = [
+        findings.measured(task, SYMMETRIC, kind).attacks for task in findings.tasks(SYMMETRIC)
+    ]
     shares = [1 - (each[PLAIN].success_rate or 0.0) for each in summaries if PLAIN in each]
     return f"{min(shares):.0%} to {max(shares):.0%}" if shares else "an unknown share"
 
@@ -125,11 +127,11 @@ def with_interval(percent: float | int, points: int) -> Estimate:
     return Estimate(percent / 100, low, high)
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """Each cell of the table: the paper's, ours by its attack, and ours by the best."""
     rows = [
-        row(found.measured(task, SYMMETRIC, kind))
-        for task in found.tasks(SYMMETRIC)
+        row(findings.measured(task, SYMMETRIC, kind))
+        for task in findings.tasks(SYMMETRIC)
         if task in PAPER
         for kind in PAPER_KINDS
     ]

@@ -25,18 +25,19 @@ def wants(setting: Setting) -> Wants:
     return Wants(attacks(tasks, dict.fromkeys(VARIANTS, PAPER_KINDS)))
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """Sizes on both variants, the shares that are broken, and the parts of asymmetric tasks."""
-    tasks = found.tasks(SYMMETRIC)
+    tasks = findings.tasks(SYMMETRIC)
     charts = {
-        f"{variant} tasks": [pictures.on_tasks(found, tasks, variant, k) for k in PAPER_KINDS]
+        f"{variant} tasks": [pictures.on_tasks(findings, tasks, variant, k) for k in PAPER_KINDS]
         for variant in VARIANTS
     }
     groups = [tasks[start : start + COLUMNS] for start in range(0, len(tasks), COLUMNS)]
     shares = [
         Picture(
             bars.broken_shares(
-                [[found.case(task, variant) for task in group] for variant in VARIANTS], PAPER_KINDS
+                [[findings.case(task, variant) for task in group] for variant in VARIANTS],
+                PAPER_KINDS,
             ),
             "Share of points decided wrongly against the size of the perturbation",
             "Share of all points, misclassified ones included, that are decided wrongly once "
@@ -52,7 +53,7 @@ def section(found: Findings) -> Section:
             "two. Points drawn from the outliers themselves look like noise."
         ],
         [pictures.bar_chart(charts, "each classifier on both variants"), *shares],
-        [parts_table([found.case(task, ASYMMETRIC) for task in tasks])],
+        [parts_table([findings.case(task, ASYMMETRIC) for task in tasks])],
     )
 
 

@@ -61,12 +61,12 @@ def _comparison(setting: Setting, task: str, images: int) -> Stage:
     )
 
 
-def claims(found: Findings) -> list[Claim]:
+def claims(findings: Findings) -> list[Claim]:
     """Appendix D.2."""
-    return [optimum_stays_robust(found), cnn_stays_brittle(found), decisions_stay(found)]
+    return [optimum_stays_robust(findings), cnn_stays_brittle(findings), decisions_stay(findings)]
 
 
-def optimum_stays_robust(found: Findings) -> Claim:
+def optimum_stays_robust(findings: Findings) -> Claim:
     """The optimum remains robust."""
     return Claim(
         "noise leaves the optimum robust",
@@ -77,21 +77,21 @@ def optimum_stays_robust(found: Findings) -> Claim:
         [
             Number(
                 task,
-                ratio_with_interval(found.lower(task, NOISY), found.lower(task, SYMMETRIC)),
+                ratio_with_interval(findings.lower(task, NOISY), findings.lower(task, SYMMETRIC)),
                 at_least=RECOVERED,
             )
-            for task in found.tasks(NOISY)
+            for task in findings.tasks(NOISY)
         ],
     )
 
 
-def cnn_stays_brittle(found: Findings) -> Claim:
+def cnn_stays_brittle(findings: Findings) -> Claim:
     """The effect on CNNs is minor."""
     numbers = []
-    for task in found.tasks(NOISY, CNN):
-        noisy, plain = (found.measured(task, variant, CNN) for variant in (NOISY, SYMMETRIC))
+    for task in findings.tasks(NOISY, CNN):
+        noisy, plain = (findings.measured(task, variant, CNN) for variant in (NOISY, SYMMETRIC))
         success = lowest_success(noisy, plain)
-        relative = found.case(task, NOISY).relative_size(CNN)
+        relative = findings.case(task, NOISY).relative_size(CNN)
         change = ratio_with_interval(noisy.sizes, plain.sizes)
         number = partial(Number, trainings=min(len(noisy.sizes), len(plain.sizes)))
         numbers += [
@@ -115,7 +115,7 @@ def cnn_stays_brittle(found: Findings) -> Claim:
     )
 
 
-def decisions_stay(found: Findings) -> Claim:
+def decisions_stay(findings: Findings) -> Claim:
     """The optimum keeps its decisions."""
     return Claim(
         "noise leaves the optimum's decisions alone",
@@ -128,30 +128,30 @@ def decisions_stay(found: Findings) -> Claim:
                 share_with_interval([result.values[name]], result.values["images"]),
                 at_least=SAME,
             )
-            for task, result in found.results.items()
+            for task, result in findings.results.items()
             for name in SIDES
         ],
     )
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """Samples with the noise, and the sizes with and without it."""
-    tasks = found.tasks(NOISY)
-    least = min(_alike(found, key) for key in found.results)
-    images = max(result.values["images"] for result in found.results.values())
+    tasks = findings.tasks(NOISY)
+    least = min(_alike(findings, key) for key in findings.results)
+    images = max(result.values["images"] for result in findings.results.values())
     chart = [
-        pictures.on_tasks(found, tasks, variant, kind)
+        pictures.on_tasks(findings, tasks, variant, kind)
         for kind in (OPTIMUM, CNN)
         for variant in (SYMMETRIC, NOISY)
     ]
-    cases = [found.case(task, variant) for task in tasks for variant in (SYMMETRIC, NOISY)]
+    cases = [findings.case(task, variant) for task in tasks for variant in (SYMMETRIC, NOISY)]
     return Section(
         [
             f"The optima with and without {NOISE_MULTIPLE} times the noise decide "
             f"{percent(least, 2)} of {images:,} samples alike, on the task where it is least."
         ],
         [
-            pictures.samples(found, pictures.shown_of(tasks), (SYMMETRIC, NOISY)),
+            pictures.samples(findings, pictures.shown_of(tasks), (SYMMETRIC, NOISY)),
             pictures.bar_chart(
                 {f"{NOISE_MULTIPLE} times the noise": chart},
                 "the optimum and CNNs with and without noise",
@@ -161,8 +161,8 @@ def section(found: Findings) -> Section:
     )
 
 
-def _alike(found: Findings, key: Key) -> float:
-    values = found[key].values
+def _alike(findings: Findings, key: Key) -> float:
+    values = findings[key].values
     alike: float = min(values[name] / values["images"] for name in SIDES)
     return alike
 

@@ -71,12 +71,12 @@ def _stage(setting: Setting, panel: str, size: Size) -> Stage:
     return Stage("plane", study_gaussians, settings, label=f"figure 2{panel}")
 
 
-def claims(found: Findings) -> list[Claim]:
+def claims(findings: Findings) -> list[Claim]:
     """What the two rows are said to show."""
-    return [boundary_far(found), boundary_close(found)]
+    return [boundary_far(findings), boundary_close(findings)]
 
 
-def boundary_far(found: Findings) -> Claim:
+def boundary_far(findings: Findings) -> Claim:
     """The top row."""
     return Claim(
         "plane, symmetric: boundary far",
@@ -87,14 +87,14 @@ def boundary_far(found: Findings) -> Claim:
         "in each panel of the top row",
         [
             Number(f"2{top}", median_with_interval(relative_radii(above, "lower")), at_least=FAR)
-            for top, above, _, _ in pairs(found)
+            for top, above, _, _ in pairs(findings)
         ],
     )
 
 
-def boundary_close(found: Findings) -> Claim:
+def boundary_close(findings: Findings) -> Claim:
     """The bottom row."""
-    control, sibling = found[Named(EXCHANGED)], found[Named("d")]
+    control, sibling = findings[Named(EXCHANGED)], findings[Named("d")]
     shares = [_median_ratio(control, "lower", sibling, label).value for label in (0, 1)]
     return Claim(
         "plane, asymmetric: boundary close",
@@ -111,7 +111,7 @@ def boundary_close(found: Findings) -> Claim:
                 _median_ratio(below, "upper", above, label),
                 at_most=CLOSE,
             )
-            for top, above, low, below in pairs(found)
+            for top, above, low, below in pairs(findings)
             for label in ((0, 1) if low == "h" else (0,))
         ],
         [
@@ -132,11 +132,11 @@ def _median_ratio(result: Result, end: str, above: Result, label: int) -> Estima
     )
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """Regions, samples and radii of all panels."""
-    robust = [_median(above, "lower") for _, above, _, _ in pairs(found)]
-    narrow = [_median(below, "upper") for _, _, _, below in pairs(found)]
-    loosest = max(found.results, key=lambda key: looseness(found[key]))
+    robust = [_median(above, "lower") for _, above, _, _ in pairs(findings)]
+    narrow = [_median(below, "upper") for _, _, _, below in pairs(findings)]
+    loosest = max(findings.results, key=lambda key: looseness(findings[key]))
     return Section(
         [
             "Four symmetric pairs of densities and, below each, a sibling with the same means of "
@@ -145,14 +145,14 @@ def section(found: Findings) -> Section:
             f"{min(robust):.2f} to {max(robust):.2f} of half the distance between the classes in "
             f"the top row, and {min(narrow):.3f} to {max(narrow):.3f} in the bottom row.",
             "Radii are certified; those of the tables are exact. The loosest bracket is one of "
-            f"panel {loosest}: upper/lower {looseness(found[loosest]):.4g}.",
+            f"panel {loosest}: upper/lower {looseness(findings[loosest]):.4g}.",
             "In (h) the broad component of the other class is the likelier one wherever a class "
             "has its narrow components. With the two exchanged the boundary stays away: the "
-            f"first class's is {_median(found[Named(EXCHANGED)], 'lower'):.2f}.",
+            f"first class's is {_median(findings[Named(EXCHANGED)], 'lower'):.2f}.",
         ],
         [
             Picture(
-                plots.regions_and_radii(found),
+                plots.regions_and_radii(findings),
                 "Decision regions and samples of eight pairs of densities, in two rows, a closer "
                 "view of the second, and the distributions of radii.",
                 "Background: the decision of the optimum. Dots: samples. The third row shows the "
@@ -174,7 +174,7 @@ def section(found: Findings) -> Section:
                     "median radius, class 2",
                     "worst upper/lower",
                 ],
-                rows=[_row(panel, found[Named(panel)]) for panel in PANELS],
+                rows=[_row(panel, findings[Named(panel)]) for panel in PANELS],
                 note="Half the distance between the nearest components of the two classes is in "
                 "units of the features (levels, of tables). Median certified radii are multiples "
                 "of it, with the 95 % interval between order statistics, over points that are "

@@ -42,6 +42,9 @@ def looseness(result: Result) -> float:
     return (radii(result, "upper") / radii(result, "lower")).max().item()
 
 
-def pairs(found: Findings) -> list[tuple[str, Result, str, Result]]:
+def pairs(findings: Findings) -> list[tuple[str, Result, str, Result]]:
     """Each panel of the top row with its letter, and the one below it with its own."""
-    return [(top, found[Named(top)], below, found[Named(below)]) for below, top in SIBLINGS.items()]
+    return [
+        (top, findings[Named(top)], below, findings[Named(below)])
+        for below, top in SIBLINGS.items()
+    ]

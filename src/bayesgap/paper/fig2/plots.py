@@ -24,12 +24,12 @@ CONTENTS = {
 }
 
 
-def regions_and_radii(found: Findings) -> Figure:
+def regions_and_radii(findings: Findings) -> Figure:
     """A column for each panel of the top row: it, the one below, that one nearer, and radii."""
     with matplotlib.rc_context(STYLE):
         figure = styled(9.4, 9.6)
         axes = figure.subplots(4, 4, height_ratios=[1, 1, 1, 0.8])
-        for (above, below, near, radii), pair in zip(axes.T, pairs(found), strict=True):
+        for (above, below, near, radii), pair in zip(axes.T, pairs(findings), strict=True):
             top, symmetric, low, asymmetric = pair
             _regions(above, top, symmetric)
             _regions(below, low, asymmetric)

@@ -82,9 +82,9 @@ def of_class(result: Result, name: str, label: int = 0) -> Float[Tensor, "1 n"]:
     return result.tensors[name][result.tensors["y"] == label][None]
 
 
-def claims(found: Findings) -> list[Claim]:
+def claims(findings: Findings) -> list[Claim]:
     """What figure 3 is to explain."""
-    result = found[MOLE]
+    result = findings[MOLE]
     ratio = ratio_with_interval(of_class(result, "mole/upper"), of_class(result, "plain/lower"))
     share = mean_with_interval(of_class(result, "mole/in mole"))
     counts = result.values["mole"]
@@ -110,9 +110,9 @@ def claims(found: Findings) -> list[Claim]:
     ]
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """An image with a mole, what alters the optimum's decision, and how little it is."""
-    result = found[MOLE]
+    result = findings[MOLE]
     mean = {
         (name, label): with_interval(mean_with_interval(of_class(result, f"{name}/upper", label)))
         for name in VARIANTS

@@ -66,38 +66,38 @@ def wants(setting: Setting, *, sizes: Mapping[str, Size]) -> Wants:
     return Wants(stages=stages)
 
 
-def trainings(found: Findings, start: str) -> int:
+def trainings(findings: Findings, start: str) -> int:
     """How many trainings began at a start, "good" or "bad"."""
-    return len(found[Named(start)].tensors["parameters"])
+    return len(findings[Named(start)].tensors["parameters"])
 
 
-def relative(found: Findings, start: str) -> Estimate:
+def relative(findings: Findings, start: str) -> Estimate:
     """Mean distance to the learned boundary over the optimum's mean certified lower bound."""
-    lower = found[Named(SYMMETRIC)].tensors["lower"]
-    return ratio_with_interval(found[Named(start)].tensors["distance"], lower[None])
+    lower = findings[Named(SYMMETRIC)].tensors["lower"]
+    return ratio_with_interval(findings[Named(start)].tensors["distance"], lower[None])
 
 
-def accuracy(found: Findings, start: str) -> Estimate:
+def accuracy(findings: Findings, start: str) -> Estimate:
     """The share of fresh samples that trainings from a start, "good" or "bad", decide correctly."""
-    values = found[Named(start)].values
+    values = findings[Named(start)].values
     return share_with_interval(values["correct"], values["images"])
 
 
-def asymmetric_ratio(found: Findings) -> Estimate:
+def asymmetric_ratio(findings: Findings) -> Estimate:
     """Class 1's mean upper bound on asymmetric data over its lower one on symmetric data."""
     sides = []
     for variant, end in ((ASYMMETRIC, "upper"), (SYMMETRIC, "lower")):
-        tensors = found[Named(variant)].tensors
+        tensors = findings[Named(variant)].tensors
         sides.append(mean_with_interval(tensors[end][tensors["y"] == 0][None]))
     return quotient(*sides)
 
 
-def claims(found: Findings) -> list[Claim]:
+def claims(findings: Findings) -> list[Claim]:
     """Both halves of the figure."""
-    return [brittle_data(found), brittle_learning(found)]
+    return [brittle_data(findings), brittle_learning(findings)]
 
 
-def brittle_data(found: Findings) -> Claim:
+def brittle_data(findings: Findings) -> Claim:
     """The left half."""
     return Claim(
         "brittle data",
@@ -106,15 +106,19 @@ def brittle_data(found: Findings) -> Claim:
         f"class 1's mean upper bound at most {CLOSE:g} of its mean certified lower bound on "
         "the symmetric data; the interval is from the ends of both means' intervals, so it is "
         "wider than 95 %",
-        [Number("mean radius, asymmetric over symmetric", asymmetric_ratio(found), at_most=CLOSE)],
+        [
+            Number(
+                "mean radius, asymmetric over symmetric", asymmetric_ratio(findings), at_most=CLOSE
+            )
+        ],
     )
 
 
-def brittle_learning(found: Findings) -> Claim:
+def brittle_learning(findings: Findings) -> Claim:
     """The right half."""
-    lower = found[Named(SYMMETRIC)].tensors["lower"][None] / HALF_DISTANCE
-    trained = partial(Number, trainings=trainings(found, "bad"))
-    good = relative(found, "good")
+    lower = findings[Named(SYMMETRIC)].tensors["lower"][None] / HALF_DISTANCE
+    trained = partial(Number, trainings=trainings(findings, "bad"))
+    good = relative(findings, "good")
     remarks = []
     if None not in good:
         remarks.append(
@@ -132,10 +136,10 @@ def brittle_learning(found: Findings) -> Claim:
         f"mean distance at most {BRITTLE:g} of the optimum's mean lower bound",
         [
             Number("optimum", mean_with_interval(lower), at_least=ROBUST),
-            trained("accuracy from a bad start", accuracy(found, "bad"), at_least=ACCURATE),
+            trained("accuracy from a bad start", accuracy(findings, "bad"), at_least=ACCURATE),
             trained(
                 "distance from a bad start over the optimum's",
-                relative(found, "bad"),
+                relative(findings, "bad"),
                 at_most=BRITTLE,
             ),
         ],
@@ -143,23 +147,23 @@ def brittle_learning(found: Findings) -> Claim:
     )
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """An optimum that is brittle, and a robust one that training misses."""
-    count = trainings(found, "bad")
+    count = trainings(findings, "bad")
     return Section(
         [
             "Two Gaussians that are narrow across the line between them. Left: the second class "
             "is broad instead, and the optimum's mean radius for the first falls to "
-            f"{with_interval(asymmetric_ratio(found))} of what it is on the right. Right: the "
+            f"{with_interval(asymmetric_ratio(findings))} of what it is on the right. Right: the "
             "optimum's boundary lies half way, but the data hardly move a weight across the line: "
             "a linear classifier keeps what it started with.",
             f"From a bad start {count} trainings end with a mean distance of "
-            f"{with_interval(relative(found, 'bad'))} of the optimum's radius; from a start at 0 "
-            f"they reach {with_interval(relative(found, 'good'))}.",
+            f"{with_interval(relative(findings, 'bad'))} of the optimum's radius; from a start at "
+            f"0 they reach {with_interval(relative(findings, 'good'))}.",
         ],
         [
             Picture(
-                plots.boundaries_and_distances(found),
+                plots.boundaries_and_distances(findings),
                 "Decision regions of two optima with samples, learned boundaries from bad and "
                 "good starts on the second, and the distributions of the distances to all "
                 "boundaries.",
@@ -183,9 +187,9 @@ def section(found: Findings) -> Section:
                     [
                         start,
                         f"{weight:g}",
-                        number(_weight_across(found, start)),
-                        with_interval(accuracy(found, start)),
-                        with_interval(relative(found, start)),
+                        number(_weight_across(findings, start)),
+                        with_interval(accuracy(findings, start)),
+                        with_interval(relative(findings, start)),
                     ]
                     for start, weight in STARTS.items()
                 ],
@@ -195,9 +199,9 @@ def section(found: Findings) -> Section:
     )
 
 
-def _weight_across(found: Findings, start: str) -> float:
+def _weight_across(findings: Findings, start: str) -> float:
     """The mean weight across the line, without its sign, that trainings end with."""
-    return found[Named(start)].tensors["parameters"][:, 1].abs().mean().item()
+    return findings[Named(start)].tensors["parameters"][:, 1].abs().mean().item()
 
 
 def exhibit(sizes: Mapping[str, Size] = SIZES) -> Exhibit:

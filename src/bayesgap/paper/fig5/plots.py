@@ -24,18 +24,18 @@ TITLES = {
 }
 
 
-def boundaries_and_distances(found: Findings) -> Figure:
+def boundaries_and_distances(findings: Findings) -> Figure:
     """Both tasks side by side, learned boundaries on the second, and below them all distances."""
     with matplotlib.rc_context(STYLE):
         figure = styled(9.4, 5.4)
         grid = figure.add_gridspec(2, 2, height_ratios=[1, 0.9])
         for column, variant in enumerate(TITLES):
             scene = figure.add_subplot(grid[0, column])
-            _scene(scene, found, variant)
+            _scene(scene, findings, variant)
         for start in COLOURS:
-            _boundaries(scene, found[Named(start)].tensors["parameters"], start)
+            _boundaries(scene, findings[Named(start)].tensors["parameters"], start)
         below = figure.add_subplot(grid[1, :])
-        _distances(below, found)
+        _distances(below, findings)
         figure.legend(
             *handles_of([scene, below]),
             loc="outside lower center",
@@ -46,8 +46,8 @@ def boundaries_and_distances(found: Findings) -> Figure:
         return figure
 
 
-def _scene(axis: Axes, found: Findings, variant: str) -> None:
-    tensors = found[Named(variant)].tensors
+def _scene(axis: Axes, findings: Findings, variant: str) -> None:
+    tensors = findings[Named(variant)].tensors
     regions = decisions_within(line_tasks()[variant], WINDOW, columns=COLUMNS, rows=ROWS)
     samples = [tensors["x"][tensors["y"] == label] for label in (0, 1)]
     plane.scene(axis, regions, samples, WINDOW, dots=3.0)
@@ -69,9 +69,9 @@ def _boundaries(axis: Axes, parameters: Float[Tensor, "trainings 3"], start: str
         )
 
 
-def _distances(axis: Axes, found: Findings) -> None:
+def _distances(axis: Axes, findings: Findings) -> None:
     for start, colour in COLOURS.items():
-        distance = found[Named(start)].tensors["distance"].flatten()
+        distance = findings[Named(start)].tensors["distance"].flatten()
         distribution(axis, distance, DISTANCES, colour, "-", _learned(start))
     # Last, for the learned boundaries of a good start lie on the optimum's.
     for variant, label, text, dashes in (
@@ -79,7 +79,7 @@ def _distances(axis: Axes, found: Findings) -> None:
         (ASYMMETRIC, 1, "optimum, asymmetric, class 2", "--"),
         (SYMMETRIC, None, "optimum, symmetric", ":"),
     ):
-        tensors = found[Named(variant)].tensors
+        tensors = findings[Named(variant)].tensors
         lower = tensors["lower"] if label is None else tensors["lower"][tensors["y"] == label]
         distribution(axis, lower, DISTANCES, BLACK, dashes, text)
     axis.set_xlabel("distance to another decision (units of the features)", fontsize=8)

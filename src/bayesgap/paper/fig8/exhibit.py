@@ -87,10 +87,10 @@ def _stage(setting: Setting, components: int, size: Size) -> Stage:
     return Stage("helix", study_helix, settings, label=f"figure 8, {components} components")
 
 
-def fits(found: Findings) -> list[Result]:
+def fits(findings: Findings) -> list[Result]:
     """What came of the fits, in order of the number of components that was asked for."""
-    asked = {key.components: key for key in found.results if isinstance(key, Fit)}
-    return [found[asked[number]] for number in sorted(asked)]
+    asked = {key.components: key for key in findings.results if isinstance(key, Fit)}
+    return [findings[asked[number]] for number in sorted(asked)]
 
 
 def log_likelihood(result: Result, name: str = "fit") -> Estimate:
@@ -103,9 +103,9 @@ def divergence(result: Result) -> Estimate:
     return mean_with_interval((result.tensors["truth"] - result.tensors["fit"])[None])
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """The components of a fit to a helix, and what fits lack of the helix's density."""
-    every = fits(found)
+    every = fits(findings)
     truth = log_likelihood(every[0], "truth")
     best = min(every, key=lambda fit: divergence(fit).value or np.inf)
     return Section(
@@ -119,7 +119,7 @@ def section(found: Findings) -> Section:
         ],
         [
             Picture(
-                components_and_divergences(found[Fit(SHOWN)], every),
+                components_and_divergences(findings[Fit(SHOWN)], every),
                 "Points of a helix in space with the components of a mixture of factor analyzers "
                 "as discs along it, and the divergence of fits over the number of components.",
                 f"Left: points, and the {SHOWN} components of a fit as discs: two standard "

@@ -14,9 +14,9 @@ PAPER_SAMPLES = 1_000_000  # appendix D.1
 GROWTH = 1.25  # of the mean L2: what is less is no improvement
 
 
-def claims(found: Findings) -> list[Claim]:
+def claims(findings: Findings) -> list[Claim]:
     """Section 4 and appendix D.1."""
-    made = curves(found)
+    made = curves(findings)
     more = [_more_does_not_help(what, about, made) for what, about in MORE.items()]
     return [_still_brittle(made), *more]
 

@@ -94,20 +94,22 @@ class Curve:
         return min(self.correct[checkpoint]) >= ACCURATE * self.images
 
 
-def curves(found: Findings) -> list[Curve]:
+def curves(findings: Findings) -> list[Curve]:
     """The results of all checkpoints, network by network."""
-    checkpoints = [key for key in found.results if isinstance(key, Checkpoint)]
+    checkpoints = [key for key in findings.results if isinstance(key, Checkpoint)]
     networks = dict.fromkeys((key.task, key.width, key.scales) for key in checkpoints)
     return [
-        _curve(found, [key for key in checkpoints if (key.task, key.width, key.scales) == network])
+        _curve(
+            findings, [key for key in checkpoints if (key.task, key.width, key.scales) == network]
+        )
         for network in networks
     ]
 
 
-def _curve(found: Findings, own: list[Checkpoint]) -> Curve:
+def _curve(findings: Findings, own: list[Checkpoint]) -> Curve:
     """The curve of one network's checkpoints."""
     samples = list(dict.fromkeys(key.samples for key in own))
-    results = [[found[key] for key in own if key.samples == seen] for seen in samples]
+    results = [[findings[key] for key in own if key.samples == seen] for seen in samples]
     l2 = [torch.stack([result.tensors["l2"] for result in row]) for row in results]
     first = own[0]
     return Curve(
@@ -116,15 +118,15 @@ def _curve(found: Findings, own: list[Checkpoint]) -> Curve:
         scales=first.scales,
         samples=samples,
         l2=l2,
-        lower=_lower(found, first.task)[: l2[0].shape[1]],
+        lower=_lower(findings, first.task)[: l2[0].shape[1]],
         correct=[[result.values["correct"] for result in row] for row in results],
         images=results[0][0].values["images"],
         success=[min(_successes(row)) for row in results],
     )
 
 
-def _lower(found: Findings, task: str) -> Float[Tensor, " points"]:
-    certified, points = (found[Shared(task, what)].tensors for what in (CERTIFIED, POINTS))
+def _lower(findings: Findings, task: str) -> Float[Tensor, " points"]:
+    certified, points = (findings[Shared(task, what)].tensors for what in (CERTIFIED, POINTS))
     return torch.where(certified["before"] == points["y"], certified["lower"], torch.nan)
 
 

@@ -134,9 +134,9 @@ def _attack(setting: Setting, case: Case, leg: Stage, per_class: int, label: str
     return Stage("attack-online", attack_checkpoint, settings, inputs, f"attack on CNN {label}")
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """The curves over the samples seen."""
-    made = curves(found)
+    made = curves(findings)
     accurate = [curve.means()[-1].value for curve in made if curve.accurate(-1)]
     sentence = (
         f"After {max(c.samples[-1] for c in made):,} samples, {len(accurate)} of {len(made)} "

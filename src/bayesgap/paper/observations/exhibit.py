@@ -28,9 +28,9 @@ def wants(setting: Setting, *, points: int) -> Wants:
     return Wants(stages={THEORY: stage})
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """The scenes' radii as a table, and pictures of them and of the tables of features."""
-    result = found[THEORY]
+    result = findings[THEORY]
     return Section(
         [
             "Observations 1 to 4 of the paper as experiments. Where one class has a direction d "

@@ -116,13 +116,13 @@ class Row:
         return self.real - self.symmetric
 
 
-def rows(found: Findings) -> list[Row]:
+def rows(findings: Findings) -> list[Row]:
     """The lines of the table."""
-    keys = [key for key in found.results if isinstance(key, Trained)]
+    keys = [key for key in findings.results if isinstance(key, Trained)]
     made = []
     for task, kind in dict.fromkeys((key.task, key.kind) for key in keys):
         own = [key for key in keys if (key.task, key.kind) == (task, kind)]
-        pair = [[found[key] for key in own if key.trained_on == on] for on in (REAL, SYMMETRIC)]
+        pair = [[findings[key] for key in own if key.trained_on == on] for on in (REAL, SYMMETRIC)]
         real, symmetric = map(_right, pair)
         learned_from = pair[0][0].values["learned_from"], pair[1][0].values["learned_from"]
         made.append(Row(task, kind, real, symmetric, learned_from))
@@ -144,11 +144,11 @@ def mean_loss(made: Sequence[Row]) -> Float[Tensor, "trainings images"]:
     return torch.cat(weighed, dim=1)
 
 
-def claims(found: Findings) -> list[Claim]:
+def claims(findings: Findings) -> list[Claim]:
     """Appendix D.4.1, of the paper's faces and, beyond it, of digits."""
-    made = rows(found)
+    made = rows(findings)
     faces = [row for row in made if row.task in PAPER]
-    digits = [row for row in made if found.setting.source(row.task).what == "digits"]
+    digits = [row for row in made if findings.setting.source(row.task).what == "digits"]
     remarks = ["The table's CNNs are the robust ones, whose ball the paper does not state."]
     if len({row.task for row in faces}) < len(PAPER):
         names = ", ".join(sorted(PAPER.keys() - {row.task for row in faces}))
@@ -189,7 +189,7 @@ def _small_loss(name: str, what: str, made: list[Row], remarks: list[str]) -> Cl
     )
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """Accuracies on real test images, beside the paper's."""
     table = Table(
         [
@@ -207,7 +207,7 @@ def section(found: Findings) -> Section:
                 f"{row.loss.shape[1]:,}",
                 *_papers(row),
             ]
-            for row in rows(found)
+            for row in rows(findings)
         ],
         "Accuracy on real test images, mean over trainings. The paper does not say which ball its "
         "adversarial training used; its numbers stand beside both.",

@@ -10,7 +10,8 @@ from bayesgap.attacks.base import Attack
 from bayesgap.attacks.named import named_attack
 from bayesgap.errors import BayesgapError
 from bayesgap.estimates import UNKNOWN
-from bayesgap.evaluation.exam import CountingOptimum, certified_points, exam
+from bayesgap.evaluation.counting import CountingOptimum
+from bayesgap.evaluation.exam import certified_points, exam
 from bayesgap.evaluation.statistics import share_with_interval
 from bayesgap.experiment.exam_table import COLUMNS
 from strategies import without_shape_checks

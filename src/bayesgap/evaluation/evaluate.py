@@ -1,168 +1,357 @@
 """Anyone's classifier, attacked on a task's samples and compared with the certified optimum."""
 
-import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from bayesgap._version import __version__
 from bayesgap.attacks.base import Attack
-from bayesgap.attacks.named import BOUNDARY_WALK, AnyAttack, as_attack
-from bayesgap.classifiers.module import evaluating, logits
-from bayesgap.errors import BayesgapError
+from bayesgap.attacks.named import AnyAttack, as_attack
+from bayesgap.classifiers.adapt import as_classifier
+from bayesgap.classifiers.module import evaluating, outputs
+from bayesgap.errors import BayesgapError, check_integer
+from bayesgap.evaluation.classifier_doubts import classifier_doubts
+from bayesgap.evaluation.doubts import (
+    CHANGED,
+    NO_GRADIENTS,
+    OF_GRADIENTS,
+    RANDOM,
+    SATURATED,
+    UNLIKE,
+    Doubt,
+    voiding,
+    warn,
+)
 from bayesgap.evaluation.measure import (
     CERTIFIED_NORM,
-    Gap,
     Outcome,
-    Summary,
     attack_decisions,
     best_outcome,
-    gap_to_optimum,
-    size_table,
     summarise,
 )
+from bayesgap.evaluation.record import (
+    NO_CERTIFICATE,
+    NOT_ASKED,
+    Certified,
+    Evaluation,
+    Facts,
+    Passes,
+    measured,
+    points_digest,
+)
+from bayesgap.evaluation.result_doubts import differences_doubt, result_doubts, turned_doubt
 from bayesgap.norms import L2, Norm
-from bayesgap.radius.certify import Bracket, certify
-from bayesgap.tasks.task import Task, check_task
+from bayesgap.radius.certify import certify
+from bayesgap.tasks.task import Task, check_floating, check_task
+from bayesgap.versions import versions
 
-POOL_IMAGES = 2_000  # samples from which boundary walks start
-NO_CERTIFICATE = "certificates exist for mixtures of factor analyzers alone"
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """How robust a classifier is on a task.
-
-    Attributes:
-        attacks: The numbers of each attack by its name.
-        best: The numbers of the nearest success at each point over all attacks.
-        to_optimum: How much less robust the classifier is than the optimum provably is.
-        bracket: The optimum's certified distances at the points; None where the task's densities
-            or the norm have no certificates.
-        outcomes: The decisions, sizes and images at each point, for each attack by its name.
-
-    Example:
-        >>> task = bayesgap.load_task("mnist-0-6/symmetric")
-        >>> optimum = task.bayes_classifier()
-        >>> report = bayesgap.evaluate(optimum, task, attacks="ld-grad", per_class=2)
-        >>> abs(report.gap) < 0.5, report.no_gap
-        (True, None)
-    """
-
-    attacks: dict[str, Summary]
-    best: Summary
-    to_optimum: Gap
-    bracket: Bracket | None
-    outcomes: dict[str, Outcome] = field(repr=False)
-
-    @property
-    def gap(self) -> float | None:
-        """The gap to the optimum; None where there is none, and `no_gap` says why."""
-        return self.to_optimum.estimate.value
-
-    @property
-    def gap_low(self) -> float | None:
-        """The lower end of the gap's 95 % interval over points."""
-        return self.to_optimum.estimate.low
-
-    @property
-    def gap_high(self) -> float | None:
-        """The upper end of the gap's 95 % interval over points."""
-        return self.to_optimum.estimate.high
-
-    @property
-    def no_gap(self) -> str | None:
-        """Why there is no gap; None where there is one."""
-        return self.to_optimum.reason
+POOL_IMAGES = 2_000  # samples from which walks start
+DEFAULT, CLOSED_FORM = "boundary-walk", "closed-form"
+BY_SCORES, BY_DECISIONS = "score-walk", "decision-walk"
+FULL, QUICK = "full", "quick"
+FAR_OUT = 10.0  # standard deviations of a task's samples: images beyond are in another range
 
 
 def evaluate(
-    classifier: nn.Module,
+    classifier: object,
     task: Task,
     *,
-    attacks: AnyAttack | Sequence[AnyAttack] = BOUNDARY_WALK,
+    attacks: AnyAttack | Sequence[AnyAttack] | None = None,
+    points: tuple[Tensor, Tensor] | None = None,
     per_class: int = 100,
     seed: int = 0,
     norm: Norm = L2,
+    box: tuple[float, float] | None = None,
+    certificates: bool | None = None,
+    doubts: str = FULL,
 ) -> Evaluation:
     """Attack a classifier at fresh samples of a task, and compare it with the task's optimum.
 
+    What is doubtful of the classifier or of the result is warned of and kept in
+    `Evaluation.doubts`; where it makes the sizes meaningless there is no gap.
+
     Args:
-        classifier: A module from images (n, *task.image_shape) to logits (n, task.classes);
-            images are cast to its dtype and device.
+        classifier: From images (n, *task.image_shape) to logits (n, task.classes): whatever
+            `as_classifier` takes; images are cast to its dtype and device.
         task: The task whose samples are attacked.
         attacks: One attack or more: names (`bayesgap.named_attack`), instances of `Attack`, or
-            functions of a classifier, images and labels. All named ones but "closed-form" follow
-            gradients.
-        per_class: How many points of each class are attacked.
-        seed: Seed of the random generator that draws the points.
+            functions of a classifier, images and labels. By default the closed form where there
+            is one, else "closest", and where gradients are missing or doubted an attack by scores
+            or by decisions alone.
+        points: Images (n, C, H, W) and labels (n,) of your own to attack instead of samples.
+        per_class: How many samples of each class are attacked. Numbers are of the task's priors:
+            a class's points count for as much as its prior asks for.
+        seed: Seed of the random generator that draws the samples.
         norm: What perturbations are measured by; certificates, and so gaps, are of L2 alone.
+        box: Smallest and largest pixel value of adversarial images; None for no limits.
+        certificates: Whether to certify the optimum at the points; by default at samples, and
+            not at points of your own.
+        doubts: "full", or "quick" to leave out what takes much time: a comparison of gradients
+            with differences of scores.
 
     Raises:
         BayesgapError: an unknown attack, or a classifier that does not fit the task.
 
     Example:
         >>> task = bayesgap.load_task("mnist-0-6/symmetric")
-        >>> bayesgap.evaluate(task.bayes_classifier(), task, per_class=2).best.success_rate
+        >>> bayesgap.evaluate(task.bayes_classifier(), task, per_class=12).best.success_rate
         1.0
     """
-    check_task(task)
-    x, y, chosen = _asked_for(task, attacks, per_class, seed)
-    _check_outputs(classifier, task, x)
-    outcomes = {
-        attack.name: attack_decisions(classifier, attack, x, norm=norm) for attack in chosen
-    }
-    nearest = best_outcome(list(outcomes.values()))
-    best = summarise([nearest], y)
-    if best.unbroken and not best.complete:
-        hint = "" if BOUNDARY_WALK in outcomes else f' Add "{BOUNDARY_WALK}".'
-        warnings.warn(
-            f"Only {best.success_rate:.1%} of the correctly decided points were broken: the "
-            f"mean {norm.name} leaves out those that withstood, and says little.{hint}",
-            stacklevel=2,
+    with torch.inference_mode(False), torch.enable_grad():
+        check_task(task)
+        _check(per_class, seed, box, doubts)
+        x, y, weights = _points(task, points, per_class, seed)
+        module = as_classifier(classifier, image_shape=task.image_shape, classes=task.classes)
+        run = _Run(module, x, task.sample(POOL_IMAGES, seed=seed + 1)[0], norm, box)
+        asked = None if attacks is None else _chosen(attacks, run.pool)
+        wanted = points is None if certificates is None else certificates
+        certified = None
+        if wanted and task.certifiable and norm == CERTIFIED_NORM:
+            certified = Certified.of(certify(task, x, y))
+        with evaluating(module), _kept(module, x, run.doubts):
+            right = None if certified is None else certified.correct.double().mean().item()
+            run.doubts += [*_unlike(task, x), *classifier_doubts(module, x, y, optimum=right)]
+            run.attack(run.automatic() if asked is None else asked)
+            if voiding(run.doubts) is None:
+                run.look_aside(add=asked is None, differences=doubts == FULL)
+            summary = summarise([run.nearest], y, weights=weights)
+            run.doubts += result_doubts(
+                module, x, run.nearest, summary, run.outcomes, run.pool, known=run.names
+            )
+        settings = {
+            "attacks": [*run.outcomes],
+            "per_class": None if points is not None else per_class,
+            "seed": seed,
+            "norm": norm.name,
+            "box": None if box is None else list(box),
+            "doubts": doubts,
+        }
+        made = measured(
+            x,
+            y,
+            weights,
+            run.outcomes,
+            certified,
+            run.doubts,
+            run.passes,
+            _facts(classifier, task, x, y, settings),
+            NO_CERTIFICATE if not task.certifiable else NOT_ASKED,
         )
-    certified = task.certifiable and norm == CERTIFIED_NORM
-    bracket = certify(task, x, y) if certified else None
-    lower = torch.where(bracket.correct, bracket.lower, torch.nan) if bracket else None
-    sizes = size_table([nearest], y)
-    return Evaluation(
-        attacks={name: summarise([outcome], y) for name, outcome in outcomes.items()},
-        best=best,
-        to_optimum=gap_to_optimum(
-            sizes, lower, best.success_rate, norm=norm, unknown=NO_CERTIFICATE
-        ),
-        bracket=bracket,
-        outcomes=outcomes,
+    warn(made.doubts, stacklevel=2)
+    return made
+
+
+@dataclass
+class _Run:
+    """Attacks on one classifier, one after the other, and what is doubted meanwhile."""
+
+    classifier: nn.Module
+    x: Float[Tensor, "n C H W"]
+    pool: Float[Tensor, "m C H W"]
+    norm: Norm
+    box: tuple[float, float] | None
+    doubts: list[Doubt] = field(default_factory=list)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    passes: dict[str, Passes] = field(default_factory=dict)
+
+    @property
+    def names(self) -> set[str]:
+        """What is doubted."""
+        return {doubt.name for doubt in self.doubts}
+
+    @property
+    def nearest(self) -> Outcome:
+        """The nearest success at each point so far."""
+        return best_outcome(list(self.outcomes.values()))
+
+    def attack(self, attacks: Sequence[Attack]) -> None:
+        """Run them, and count what they take."""
+        for attack in attacks:
+            start = time.perf_counter()
+            with _counted(self.classifier) as count:
+                self.outcomes[attack.name] = attack_decisions(
+                    self.classifier, attack, self.x, norm=self.norm, box=self.box
+                )
+            taken = (count[way] / len(self.x) for way in ("forwards", "backwards"))
+            self.passes[attack.name] = Passes(*taken, time.perf_counter() - start)
+
+    def automatic(self) -> list[Attack]:
+        """The attacks that suit the classifier and what is doubted of it."""
+        if has_closed_form(self.classifier) and self.box is None:
+            return [as_attack(CLOSED_FORM)]
+        chosen = [] if NO_GRADIENTS in self.names else [DEFAULT]
+        if self.names & OF_GRADIENTS:
+            chosen.append(BY_DECISIONS if SATURATED in self.names else BY_SCORES)
+        return [as_attack(name, pool=self.pool) for name in chosen]
+
+    def look_aside(self, *, add: bool, differences: bool) -> None:
+        """Look for nearer images by decisions and scores; where there are, attack by them.
+
+        Args:
+            add: Whether to add an attack that follows no gradients.
+            differences: Whether to take differences of scores too.
+        """
+        doubt = turned_doubt(self.classifier, self.x, self.nearest, self.pool)
+        without = {CLOSED_FORM, BY_SCORES, BY_DECISIONS} & self.outcomes.keys()
+        if doubt is None and differences and not without and SATURATED not in self.names:
+            doubt = differences_doubt(self.classifier, self.x, self.nearest)
+        if doubt is None:
+            return
+        if not add or without:
+            self.doubts.append(doubt)
+            return
+        self.doubts.append(replace(doubt, voids=False))
+        free = BY_DECISIONS if SATURATED in self.names else BY_SCORES
+        self.attack([as_attack(free, pool=self.pool)])
+        again = turned_doubt(self.classifier, self.x, self.nearest, self.pool)
+        self.doubts += [again] if again is not None and again.voids else []
+
+
+@contextmanager
+def _kept(
+    classifier: nn.Module, x: Float[Tensor, "n C H W"], doubts: list[Doubt]
+) -> Iterator[None]:
+    """Notice what changes the classifier while it is attacked, and give its tensors back.
+
+    Args:
+        classifier: The classifier, in evaluation mode.
+        x: The points, which it must decide afterwards as before.
+        doubts: Where to add what was noticed.
+    """
+    tensors = [*classifier.parameters(), *classifier.buffers()]
+    before = [tensor.detach().clone() for tensor in tensors]
+    said = outputs(classifier, x)
+    yield
+    again = outputs(classifier, x)
+    changed = sum(
+        not torch.equal(now.nan_to_num(), then.nan_to_num())
+        for now, then in zip(tensors, before, strict=True)
     )
+    with torch.no_grad():
+        for now, then in zip(tensors, before, strict=True):
+            now.copy_(then)
+    moved = int((again.argmax(dim=1) != said.argmax(dim=1)).sum())
+    if changed or (moved and RANDOM not in {doubt.name for doubt in doubts}):
+        doubts.append(
+            Doubt(
+                CHANGED,
+                f"{changed} of its {len(tensors)} tensors changed while it was attacked, and its "
+                f"decision on {moved} of {len(x)} points",
+                "An attack trains it or leaves hooks behind, or it counts what it is asked: its "
+                "tensors were given back, the sizes are of another classifier.",
+                voids=True,
+            )
+        )
 
 
-def _asked_for(
-    task: Task, attacks: AnyAttack | Sequence[AnyAttack], per_class: int, seed: int
-) -> tuple[Float[Tensor, "n C H W"], Int[Tensor, " n"], list[Attack]]:
-    """The points, their labels and the attacks."""
+@contextmanager
+def _counted(classifier: nn.Module) -> Iterator[dict[str, int]]:
+    """Count the images that go through a module, and those that gradients come back for."""
+    count = {"forwards": 0, "backwards": 0}
+
+    def came_back(gradient: Tensor) -> None:
+        count["backwards"] += len(gradient)
+
+    def went_through(module: nn.Module, images: tuple[Any, ...], logits: Any) -> None:
+        count["forwards"] += len(logits)
+        if isinstance(logits, Tensor) and logits.requires_grad:
+            logits.register_hook(came_back)
+
+    handle = classifier.register_forward_hook(went_through)
+    try:
+        yield count
+    finally:
+        handle.remove()
+
+
+def _check(per_class: object, seed: object, box: Sequence[float] | None, doubts: object) -> None:
+    check_integer(per_class, "number of points a class", least=1)
+    check_integer(seed, "seed", least=0)
+    if box is not None and not (len(box) == 2 and box[0] < box[1]):
+        raise BayesgapError(f"A box is a smallest and a larger pixel value; got {box!r}.")
+    if doubts not in (FULL, QUICK):
+        raise BayesgapError(f'Doubts are looked for "{FULL}" or "{QUICK}"; got {doubts!r}.')
+
+
+def _points(
+    task: Task, points: tuple[Tensor, Tensor] | None, per_class: int, seed: int
+) -> tuple[Float[Tensor, "n C H W"], Int[Tensor, " n"], Float[Tensor, " n"]]:
+    """The points, their labels, and what each counts for."""
+    if points is None:
+        y = torch.arange(task.classes).repeat(per_class)
+        x, _ = task.sample_given(y, seed=seed)
+        return x, y, task.priors[y] * task.classes
+    if not (isinstance(points, tuple | list) and len(points) == 2):
+        raise BayesgapError(f"Points are images and their labels; got {type(points).__name__}.")
+    x, y = points
+    task.check_images(x)
+    task.check_labels(y, len(x))
+    if not len(x):
+        raise BayesgapError("There are no points to attack: give images and their labels.")
+    return x.detach().cpu(), y.detach().long().cpu(), torch.ones(len(y), dtype=torch.float64)
+
+
+def _chosen(
+    attacks: AnyAttack | Sequence[AnyAttack], pool: Float[Tensor, "m C H W"]
+) -> list[Attack]:
     several = isinstance(attacks, Sequence) and not isinstance(attacks, str)
     given: list[AnyAttack] = list(attacks) if several else [attacks]  # type: ignore[arg-type,list-item]
-    if not given or per_class < 1:
-        raise BayesgapError(
-            f"At least one attack and one point a class are needed; got {given} and {per_class}."
-        )
-    y = torch.arange(task.classes).repeat(per_class)
-    x, _ = task.sample_given(y, seed=seed)
-    pool, _ = task.sample(POOL_IMAGES, seed=seed + 1)
+    if not given:
+        raise BayesgapError("At least one attack is needed; got none.")
     chosen = [as_attack(attack, pool=pool) for attack in given]
     names = [attack.name for attack in chosen]
     if len(set(names)) < len(names):
         raise BayesgapError(f"Attacks need different names; got {', '.join(names)}.")
-    return x, y, chosen
+    return chosen
 
 
-def _check_outputs(classifier: nn.Module, task: Task, x: Float[Tensor, "n C H W"]) -> None:
-    with evaluating(classifier):
-        outputs = logits(classifier, x[:1]).shape[1]
-    if outputs != task.classes:
-        raise BayesgapError(
-            f"The classifier gives {outputs} logits, the task {task.name} has {task.classes} "
-            "classes."
+def _unlike(task: Task, x: Float[Tensor, "n C H W"]) -> list[Doubt]:
+    """Are the points in the range of the task's samples?"""
+    check_floating(x)
+    samples, _ = task.sample(200, seed=0)
+    middle, spread = samples.mean(), samples.std().clamp(min=1e-12)
+    out = ((x - middle).abs().flatten(1).amax(dim=1) / spread) > FAR_OUT
+    usual = ((samples - middle).abs().amax() / spread).item()
+    if usual > FAR_OUT or not out.double().mean() > 0.5:
+        return []
+    return [
+        Doubt(
+            UNLIKE,
+            f"{int(out.sum())} of {len(x)} images hold values up to {x.abs().max().item():.4g}, "
+            f"where the task's samples lie in {samples.min().item():.3g} to "
+            f"{samples.max().item():.3g}",
+            "Bring the images into the task's unit, such as x / 255.",
+            voids=True,
         )
+    ]
+
+
+def _facts(
+    classifier: object,
+    task: Task,
+    x: Float[Tensor, "n C H W"],
+    y: Int[Tensor, " n"],
+    settings: dict[str, Any],
+) -> Facts:
+    return Facts(
+        classifier=type(classifier).__name__,
+        task=task.name,
+        task_sha256=task.digest() if task.certifiable else None,
+        points_sha256=points_digest(x, y),
+        class_names=[*task.class_names],
+        priors=task.priors.tolist(),
+        components=[density.components for density in task.mixtures] if task.certifiable else [],
+        settings=settings,
+        versions={"bayesgap": __version__, **versions()},
+    )
+
+
+def has_closed_form(classifier: nn.Module) -> bool:
+    """Stub."""
+    return False

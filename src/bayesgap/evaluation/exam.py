@@ -15,11 +15,11 @@ from torch import Tensor
 
 from bayesgap.attacks.base import Adversarials
 from bayesgap.attacks.named import AnyAttack, as_attack
-from bayesgap.errors import BayesgapError
+from bayesgap.errors import BayesgapError, check_integer
 from bayesgap.estimates import Estimate
+from bayesgap.evaluation.counting import CountingOptimum, Within
 from bayesgap.evaluation.statistics import mean_with_interval, share_with_interval
 from bayesgap.radius.certify import certify
-from bayesgap.tasks.bayes import BayesClassifier
 from bayesgap.tasks.task import Task, check_task
 
 PER_CLASS = 25
@@ -49,6 +49,7 @@ class Exam:
             success included.
         backwards: How many images gradients came back for, for each point.
         seconds: How long the attack took for all points.
+        within: How near it got within fewer passes, from few to many.
         ratios: L2 over the certified lower bound at each point; infinite where it was not broken.
 
     Example:
@@ -72,6 +73,7 @@ class Exam:
     forwards: float
     backwards: float
     seconds: float
+    within: list[Within]
     ratios: Float[Tensor, " points"] = field(repr=False)
 
     def record(self) -> dict[str, Any]:
@@ -84,6 +86,9 @@ class Exam:
                 values |= {"success_low": low, "success_high": high}
             elif each.name == "mean_ratio":
                 values |= self.mean_ratio.record("mean_ratio")
+            elif each.name == "within":
+                for passes, success, ratio in self.within:
+                    values |= {f"success_{passes}": success, f"ratio_{passes}": ratio}
             elif each.name != "ratios":
                 values[each.name] = getattr(self, each.name)
         return values
@@ -123,15 +128,16 @@ def exam(
     """
     if not (temperature > 0 and math.isfinite(temperature)):
         raise BayesgapError(f"A temperature is positive and finite; got {temperature}.")
-    x, y, lower = points or certified_points(task, per_class=per_class, seed=seed)
-    pool, _ = task.sample(POOL_IMAGES, seed=seed + 1)
-    able = as_attack(attack, pool=pool)
-    default = task.bayes_classifier().temperature
-    optimum = CountingOptimum(task, default * temperature)
-    start = time.perf_counter()
-    made = able(optimum, x, y)
-    seconds = time.perf_counter() - start
-    return _graded(able.name, task.name, temperature, made, lower, optimum, seconds)
+    with torch.inference_mode(False), torch.enable_grad():
+        x, y, lower = points or certified_points(task, per_class=per_class, seed=seed)
+        pool, _ = task.sample(POOL_IMAGES, seed=seed + 1)
+        able = as_attack(attack, pool=pool)
+        default = task.bayes_classifier().temperature
+        optimum = CountingOptimum(task, default * temperature, x, y)
+        start = time.perf_counter()
+        made = able(optimum, x, y)
+        seconds = time.perf_counter() - start
+        return _graded(able.name, task.name, temperature, made, lower, optimum, seconds)
 
 
 class CertifiedPoints(NamedTuple):
@@ -151,8 +157,8 @@ def certified_points(task: Task, *, per_class: int = PER_CLASS, seed: int = 0) -
         BayesgapError: a task that is none, or no points.
     """
     check_task(task)
-    if per_class < 1:
-        raise BayesgapError(f"An exam needs one point a class or more; got {per_class}.")
+    check_integer(per_class, "number of points a class", least=1)
+    check_integer(seed, "seed", least=0)
     y = torch.arange(task.classes).repeat(per_class)
     bracket = certify(task, task.sample_given(y, seed=seed)[0], y)
     chosen = bracket.correct & (bracket.lower > 0)
@@ -161,31 +167,6 @@ def certified_points(task: Task, *, per_class: int = PER_CLASS, seed: int = 0) -
             f"None of the {len(y)} points has a certified distance above 0: take more."
         )
     return CertifiedPoints(bracket.x[chosen], y[chosen], bracket.lower[chosen])
-
-
-class CountingOptimum(BayesClassifier):
-    """A task's optimum that counts the images it scores, and the gradients asked of it.
-
-    Attributes:
-        forwards: Images scored.
-        backwards: Images whose scores were differentiated.
-    """
-
-    def __init__(self, task: Task, temperature: float):
-        """Start from 0."""
-        super().__init__(task.mixtures, task.priors, temperature=temperature)
-        self.forwards = self.backwards = 0
-
-    def component_log_joints(self, x: Float[Tensor, "n C H W"]) -> Float[Tensor, "n components"]:
-        """As of any Bayes-optimal classifier."""
-        joints = super().component_log_joints(x)
-        self.forwards += len(x)
-        if joints.requires_grad:
-            joints.register_hook(self._count)
-        return joints
-
-    def _count(self, gradient: Tensor) -> None:
-        self.backwards += len(gradient)
 
 
 def _graded(
@@ -218,5 +199,6 @@ def _graded(
         forwards=optimum.forwards / points,
         backwards=optimum.backwards / points,
         seconds=seconds,
+        within=optimum.within(lower),
         ratios=ratios,
     )

@@ -103,6 +103,14 @@ class Gap:
     estimate: Estimate
     reason: str | None = None
 
+    @property
+    def ratio(self) -> Estimate:
+        """Mean size needed against the classifier over the optimum's: 1 less the gap."""
+        value, low, high = self.estimate
+        if value is None or low is None or high is None:
+            return UNKNOWN
+        return Estimate(1 - value, 1 - high, 1 - low)
+
     def record(self) -> dict[str, Any]:
         """The numbers and the reason under the keys of `results.json`."""
         return {**self.estimate.record("gap"), "no_gap": self.reason}
@@ -130,14 +138,71 @@ class PixelChanges:
 
 
 def attack_decisions(
-    classifier: nn.Module, attack: Attack, x: Float[Tensor, "n C H W"], *, norm: Norm = L2
+    classifier: nn.Module,
+    attack: Attack,
+    x: Float[Tensor, "n C H W"],
+    *,
+    norm: Norm = L2,
+    box: tuple[float, float] | None = None,
 ) -> Outcome:
-    """Attack the decision on every point, whether it is correct or not."""
+    """Attack the decision on every point, whether it is correct or not.
+
+    Args:
+        classifier: The classifier to attack.
+        attack: The attack.
+        x: The points.
+        norm: What perturbations are measured by.
+        box: Smallest and largest pixel value of adversarial images; None for no limits.
+    """
     with evaluating(classifier):
         before = decisions(classifier, x)
+        if box is not None:
+            return _within(classifier, attack, x, before, norm, box)
         found = attack(classifier, x, before, norm=norm)
         after = decisions(classifier, found.images)
         return Outcome(before, after, found.sizes, found.images, norm)
+
+
+def _within(
+    classifier: nn.Module,
+    attack: Attack,
+    x: Float[Tensor, "n C H W"],
+    before: Int[Tensor, " n"],
+    norm: Norm,
+    box: tuple[float, float],
+) -> Outcome:
+    """Attack the classifier of clipped images, and clip what is found.
+
+    Of a point in the box, clipping takes an image nowhere further from it, and each image in the
+    box is its own clipping: so the nearest of the one problem is the nearest of the other.
+    """
+    found = attack(Boxed(classifier, *box), x, before, norm=norm)
+    images = found.images.clamp(*box)
+    after = decisions(classifier, images)
+    broken = found.success & (after != before)
+    sizes = norm.size(images.double() - x.double().cpu())
+    return Outcome(before, after, torch.where(broken, sizes, torch.inf), images, norm)
+
+
+class Boxed(nn.Module):
+    """A classifier of images that are clipped to a box of pixel values first.
+
+    Attributes:
+        classifier: The classifier that sees clipped images.
+        low: The smallest pixel value.
+        high: The largest pixel value.
+    """
+
+    def __init__(self, classifier: nn.Module, low: float, high: float):
+        """Hold the classifier and the box."""
+        super().__init__()
+        self.classifier = classifier
+        self.low, self.high = low, high
+
+    def forward(self, x: Float[Tensor, "n C H W"]) -> Float[Tensor, "n classes"]:
+        """The classifier's logits of the clipped images."""
+        logits: Tensor = self.classifier(x.clamp(self.low, self.high))
+        return logits
 
 
 def best_outcome(outcomes: Sequence[Outcome]) -> Outcome:
@@ -162,6 +227,7 @@ def summarise(
     y: Int[Tensor, " points"],
     *,
     among: Bool[Tensor, " points"] | None = None,
+    weights: Float[Tensor, " points"] | None = None,
 ) -> Summary:
     """The numbers of one attack on one kind of classifier, over its trainings.
 
@@ -169,9 +235,11 @@ def summarise(
         outcomes: The attack on each trained classifier, all at the same points.
         y: The label of each point.
         among: Whether to count each point; all are counted by default.
+        weights: What each point counts for, positive; by default all count alike.
     """
     chosen = torch.ones_like(y, dtype=torch.bool) if among is None else among
     y = y[chosen]
+    weights = None if weights is None else weights[chosen]
     before = torch.stack([outcome.before[chosen] for outcome in outcomes])
     after = torch.stack([outcome.after[chosen] for outcome in outcomes])
     sizes = torch.stack([outcome.sizes[chosen] for outcome in outcomes])
@@ -180,13 +248,15 @@ def summarise(
         norm=outcomes[0].norm,
         seeds=len(outcomes),
         points=len(y),
-        clean_accuracy=_share(correct),
-        robust_accuracy=_share(correct & ~broken),
-        adversarial_accuracy=_share(after == y),
-        success_rate=_share(broken[correct]),
+        clean_accuracy=_share(correct, weights),
+        robust_accuracy=_share(correct & ~broken, weights),
+        adversarial_accuracy=_share(after == y, weights),
+        success_rate=_share(broken[correct], _expanded(weights, correct)),
         unbroken=int((correct & ~broken).sum()),
         # Student's interval over few trainings may reach below what a norm can be.
-        mean=mean_with_interval(torch.where(correct & broken, sizes, torch.nan)).at_least(0.0),
+        mean=mean_with_interval(
+            torch.where(correct & broken, sizes, torch.nan), weights=weights
+        ).at_least(0.0),
     )
 
 
@@ -207,6 +277,7 @@ def gap_to_optimum(
     success_rate: float | None,
     *,
     norm: Norm = L2,
+    weights: Float[Tensor, " points"] | None = None,
     unknown: str = "the optimum is not known",
 ) -> Gap:
     """How much less robust a classifier is than the optimum provably is.
@@ -217,6 +288,7 @@ def gap_to_optimum(
             None where there are no certificates.
         success_rate: The attacks' success rate; below 0.99 there is no gap.
         norm: What the sizes were measured by; certificates are of L2.
+        weights: What each point counts for, positive; by default all count alike.
         unknown: The reason to give where there are no certificates.
     """
     if norm != CERTIFIED_NORM:
@@ -229,7 +301,7 @@ def gap_to_optimum(
     if success_rate < HEADLINE_SUCCESS:
         reason = f"only {success_rate:.1%} of the points were broken, not {HEADLINE_SUCCESS:.0%}"
         return Gap(UNKNOWN, reason)
-    ratio, low, high = ratio_with_interval(sizes, lower[None])
+    ratio, low, high = ratio_with_interval(sizes, lower[None], weights=weights)
     if ratio is None or low is None or high is None:
         return Gap(UNKNOWN, "no point is decided correctly by both")
     return Gap(Estimate(1 - ratio, 1 - high, 1 - low))
@@ -263,5 +335,16 @@ def pixel_changes(
     return PixelChanges(mean_with_interval(table), edges.tolist(), counts.long().tolist())
 
 
-def _share(which: Bool[Tensor, "..."]) -> float | None:
-    return which.double().mean().item() if which.numel() else None
+def _share(which: Bool[Tensor, "..."], weights: Float[Tensor, "..."] | None = None) -> float | None:
+    if not which.numel():
+        return None
+    if weights is None:
+        return which.double().mean().item()
+    weights = weights.double().expand(which.shape)
+    return ((which * weights).sum() / weights.sum()).item()
+
+
+def _expanded(
+    weights: Float[Tensor, " points"] | None, chosen: Bool[Tensor, "seeds points"]
+) -> Float[Tensor, " chosen"] | None:
+    return None if weights is None else weights.expand(chosen.shape)[chosen]

@@ -20,7 +20,12 @@ REPLICATES = 2_000
 TAILS = (0.025, 0.975)  # of a 95 % interval
 
 
-def mean_with_interval(values: Float[Tensor, "seeds points"], *, seed: int = 0) -> Estimate:
+def mean_with_interval(
+    values: Float[Tensor, "seeds points"],
+    *,
+    weights: Float[Tensor, " points"] | None = None,
+    seed: int = 0,
+) -> Estimate:
     """The mean of all values that are there, and its 95 % interval over seeds and points.
 
     The wider of two: a two-level bootstrap, each of whose replicates draws training seeds and,
@@ -29,6 +34,7 @@ def mean_with_interval(values: Float[Tensor, "seeds points"], *, seed: int = 0) 
 
     Args:
         values: One for each seed and point; NaN where there is none.
+        weights: What each point counts for, positive; by default all count alike.
         seed: Seed of the random generator that draws the replicates.
 
     Returns:
@@ -38,7 +44,8 @@ def mean_with_interval(values: Float[Tensor, "seeds points"], *, seed: int = 0) 
     there = np.isfinite(table)
     if not there.any():
         return UNKNOWN
-    filled = np.where(there, table, 0.0)
+    share = np.ones(table.shape[1]) if weights is None else weights.double().numpy()
+    filled, there = np.where(there, table, 0.0) * share, there * share
     rows, columns = _draws(len(table), seed, 1), _draws(table.shape[1], seed, 0)
     with np.errstate(invalid="ignore"):
         means = ((rows @ filled) * columns).sum(axis=1) / ((rows @ there) * columns).sum(axis=1)
@@ -52,6 +59,7 @@ def ratio_with_interval(
     numerator: Float[Tensor, "seeds points"],
     denominator: Float[Tensor, "more_seeds points"],
     *,
+    weights: Float[Tensor, " points"] | None = None,
     seed: int = 0,
 ) -> Estimate:
     """The ratio of two means over the points where both have a value, and its 95 % interval.
@@ -61,7 +69,17 @@ def ratio_with_interval(
     the two means are over the same points. Each replicate draws the points once for both, and the
     seeds of either side separately. The interval is no narrower than Student's over the ratios of
     either side's seeds, nor than Welch's over both.
+
+    Args:
+        numerator: The values above, NaN where there is none.
+        denominator: The values below, at the same points, NaN where there is none.
+        weights: What each point counts for, positive; by default all count alike.
+        seed: Seed of the random generator that draws the replicates.
+
+    Returns:
+        Ratio, lower and upper end; None where no point has both values.
     """
+    share = np.ones(numerator.shape[1]) if weights is None else weights.double().numpy()
     sides = []
     for table in (numerator.double().numpy(), denominator.double().numpy()):
         there = np.isfinite(table)
@@ -69,6 +87,7 @@ def ratio_with_interval(
     (top, top_there), (bottom, bottom_there) = sides
 
     def ratios(rows: np.ndarray, others: np.ndarray, points: np.ndarray) -> np.ndarray:
+        points = points * share
         above = (points * (rows @ top) * (others @ bottom_there)).sum(axis=1)
         below = (points * (rows @ top_there) * (others @ bottom)).sum(axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -5,7 +5,6 @@ Each exam is a stage, so that an interrupted table goes on where it stopped. An 
 """
 
 import csv
-import hashlib
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -16,9 +15,9 @@ import torch
 
 from bayesgap.attacks.named import is_foreign, named_attack
 from bayesgap.errors import BayesgapError
+from bayesgap.evaluation.counting import BUDGETS
 from bayesgap.evaluation.exam import CertifiedPoints, certified_points, exam
 from bayesgap.experiment.setting import DIGIT_TASKS, VARIANTS
-from bayesgap.files import dump
 from bayesgap.runs.run import Resources, run
 from bayesgap.runs.stage import Stage
 from bayesgap.runs.store import Result, Store
@@ -42,6 +41,7 @@ COLUMNS = (
     *("success_rate", "success_low", "success_high"),
     *("mean_ratio", "mean_ratio_low", "mean_ratio_high", "median_ratio", "high_ratio"),
     *("found", "below", "forwards", "backwards", "seconds"),
+    *(f"{what}_{passes}" for passes in BUDGETS for what in ("success", "ratio")),
 )
 TEMPERATURES = (1.0, 0.01, 100.0)  # the first is the one whose numbers are shown in full
 
@@ -115,7 +115,7 @@ def _stages(
         task: Stage(
             "exam-points",
             certify_points,
-            {"task": task, "sha256": _digest(task, folder), **sample},
+            {"task": task, "sha256": load_task(task, folder=folder).digest(), **sample},
             label=f"certified points of {task}",
             places=places,
         )
@@ -181,12 +181,3 @@ def as_csv(records: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(records)
     return text.getvalue()
-
-
-def _digest(task: str, folder: Path | None) -> str:
-    """Hash of a task's numbers, for a file of that name may hold others tomorrow."""
-    tensors, about = load_task(task, folder=folder).to_tensors()
-    digest = hashlib.sha256(dump(about).encode())
-    for name in sorted(tensors):
-        digest.update(name.encode() + tensors[name].contiguous().numpy().tobytes())
-    return digest.hexdigest()

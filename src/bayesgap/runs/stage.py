@@ -11,17 +11,13 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache, cached_property, partial
-from importlib.metadata import version
 from typing import Any
-
-import numpy
-import sklearn
-import torch
 
 from bayesgap.errors import BayesgapError
 from bayesgap.files import dump
 from bayesgap.runs.source import digest_of
 from bayesgap.runs.store import Result
+from bayesgap.versions import versions
 
 Function = Callable[..., Result]
 PLACE = "place"  # in the metadata of a dataclass's field: a path, which is no part of what it is
@@ -128,17 +124,6 @@ def in_order(targets: Iterable[Stage]) -> list[Stage]:
 
 
 @cache
-def versions() -> dict[str, str]:
-    """The versions of the numerical libraries, on which any result may depend."""
-    return {
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "scikit-learn": sklearn.__version__,
-        "scipy": version("scipy"),
-        "foolbox": version("foolbox"),
-    }
-
-
 def _module(code: Any) -> str:
     """Where a function or class, or the class of an instance, is defined."""
     return _name(code).partition(":")[0]

@@ -13,7 +13,8 @@ from bayesgap.paper.engine.claim import Claim
 from bayesgap.paper.engine.run import Reproduction
 from bayesgap.runs.run import Finished
 from bayesgap.runs.source import package_digest
-from bayesgap.runs.stage import Stage, versions
+from bayesgap.runs.stage import Stage
+from bayesgap.versions import versions
 
 THEORY = "observations"  # the exhibit whose values stand at the top level, as "theory"
 

@@ -10,7 +10,8 @@ from scipy.stats import multivariate_normal
 from torch import nn
 
 from bayesgap.attacks.base import Attack
-from bayesgap.classifiers.svm import train_rbf_svms
+from bayesgap.classifiers.module import decisions
+from bayesgap.classifiers.svm import LinearSVM, train_rbf_svms
 from bayesgap.densities.base import check_count
 from bayesgap.densities.mfa import PARAMETERS, MixtureOfFactorAnalyzers
 from bayesgap.estimates import Estimate
@@ -207,3 +208,49 @@ def threshold_svm(gamma, seed=0):
     x = uniform(seed, 60, 1, 2, 2)
     y = (x[:, 0, 0, 0] > 0.5).long()
     return train_rbf_svms(x, y, gammas=[gamma], classes=2)[0], x
+
+
+def linear_with_distances(seed, classes, *, d=20, scale=1.0):
+    """A linear classifier, images, their decisions, and their exact distances from another one."""
+    rows = 1 if classes == 2 else classes
+    machine = LinearSVM(normal(seed, rows, d), normal(seed + 1, rows))
+    x = scale * normal(seed + 2, 60, 1, 1, d)
+    y = decisions(machine, x)
+    logits, weight = machine(x), machine.weight
+    weight = torch.cat([torch.zeros_like(weight), weight]) if classes == 2 else weight
+    logits = logits - logits[:, :1]
+    gaps = logits.gather(1, y[:, None]) - logits
+    distances = gaps / (weight[y][:, None] - weight[None]).norm(dim=2)
+    return machine, x, y, distances.nan_to_num(nan=torch.inf).amin(dim=1)
+
+
+def ball_with_distances(far, dtype):
+    """Decided 1 inside a ball (far = "inside") or outside it, images decided 0, their distances."""
+    centre, radius = torch.tensor([[[7.0, -3.0, 0.5]]]).to(dtype), 1.0
+    sign = 1 if far == "inside" else -1
+    machine = from_gap(
+        lambda x: sign * ((x - centre).flatten(1).square().sum(dim=1) - radius**2), dtype
+    )
+    unit = torch.nn.functional.normalize(normal(0, 40, 3)).reshape(40, 1, 1, 3)
+    distance = (1.5 if far == "inside" else 0.3) * torch.linspace(1, 2.5, 40).double()
+    x = centre + (distance[:, None, None, None] * unit).to(dtype)
+    return machine, x, (distance - radius).abs()
+
+
+def with_broken_gradient(gradient):
+    """The first pixel decides; where the second is above 0, its gradient is not the true one."""
+
+    class Broken(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, points):
+            ctx.save_for_backward(points)
+            return points[:, 0].clone()
+
+        @staticmethod
+        def backward(ctx, given):
+            (points,) = ctx.saved_tensors
+            slopes = torch.zeros_like(points)
+            slopes[:, 0] = torch.where(points[:, 1] > 0, gradient, 1.0)
+            return slopes * given[:, None]
+
+    return from_gap(lambda x: Broken.apply(x.flatten(1)))

@@ -144,7 +144,22 @@ def nearest_crossing(
             nearer = reached < best_norm
             best = torch.where(by_image(nearer), z, best)
             best_norm = torch.where(nearer, reached, best_norm)
-    end = _beyond(gap, x, bisect(gap, x, best))
+    return settled(gap, x, best, BISECTIONS)
+
+
+def settled(
+    gap: Gap, x: Float[Tensor, "n C H W"], best: Float[Tensor, "n C H W"], bisections: int
+) -> Float[Tensor, "n C H W"]:
+    """The successes of an attack, brought near the boundary yet clear of its rounding.
+
+    Args:
+        gap: The function of images that is negative on the far side.
+        x: The images.
+        best: A success for each image, which stands where nothing nearer is one; without one, the
+            image itself.
+        bisections: How often to halve the segment from image to success.
+    """
+    end = _beyond(gap, x, bisect(gap, x, best, bisections))
     with torch.no_grad():
         return torch.where(by_image(gap(end) < 0), end, best)
 

@@ -181,12 +181,3 @@ def cw_l2_strong() -> Foolbox:
 def deepfool() -> Foolbox:
     """DeepFool (Moosavi-Dezfooli et al., 2016), with foolbox's defaults."""
     return Foolbox("L2DeepFoolAttack", name="deepfool", steps=50)
-
-
-def fmn(steps: int = 100) -> Foolbox:
-    """Fast minimum-norm (Pintor et al., 2021), with foolbox's defaults.
-
-    Args:
-        steps: The number of gradients.
-    """
-    return Foolbox("L2FMNAttack", name="fmn", steps=steps)

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from bayesgap.attacks.base import Adversarials, Attack
 from bayesgap.attacks.boundary import BoundaryWalk
+from bayesgap.attacks.fmn import FMN
 from bayesgap.attacks.ld_grad import LDGrad, TightLDGrad
-from bayesgap.attacks.library import Foolbox, cw_l2, cw_l2_strong, ddn, deepfool, fmn
+from bayesgap.attacks.library import Foolbox, cw_l2, cw_l2_strong, ddn, deepfool
 from bayesgap.attacks.linear import LinearClosedForm
 from bayesgap.attacks.pgd import PGD
+from bayesgap.attacks.superdeepfool import SuperDeepFool
 from bayesgap.errors import BayesgapError
 from bayesgap.foreign import named_object
 
@@ -25,7 +27,8 @@ WITHOUT_POOL: dict[str, Callable[[], Attack]] = {
     "cw-l2": cw_l2,
     "cw-l2-strong": cw_l2_strong,
     "deepfool": deepfool,
-    "fmn": fmn,
+    "superdeepfool": SuperDeepFool,
+    "fmn": FMN,
     "pgd": PGD,
 }
 BOUNDARY_WALK = "boundary-walk"

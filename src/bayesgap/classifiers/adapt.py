@@ -1,6 +1,0 @@
-"""Stub."""
-
-
-def as_classifier(thing, *, image_shape, classes):
-    """Stub."""
-    return thing

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 # Where helpers lie that several test files share.
-HELPERS = ("", "paper", "radius", "recipes", "runs")
+HELPERS = ("", "evaluation", "paper", "radius", "recipes", "runs")
 sys.path += [str(Path(__file__).parent / folder) for folder in HELPERS]
 
 

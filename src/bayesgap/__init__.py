@@ -12,6 +12,7 @@ from bayesgap._version import __version__
 if TYPE_CHECKING:
     from bayesgap.attacks.base import Adversarials, Attack, BestOf
     from bayesgap.attacks.named import named_attack
+    from bayesgap.classifiers.adapt import as_classifier
     from bayesgap.densities.base import Density
     from bayesgap.densities.categorical import Categorical
     from bayesgap.densities.em import fit_em
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from bayesgap.densities.sgd import fit_sgd
     from bayesgap.errors import BayesgapError
     from bayesgap.estimates import Estimate
-    from bayesgap.evaluation.evaluate import Evaluation, evaluate
+    from bayesgap.evaluation.doubts import Doubt, DoubtWarning
+    from bayesgap.evaluation.evaluate import evaluate
     from bayesgap.evaluation.exam import Exam, exam
+    from bayesgap.evaluation.record import Evaluation, load_evaluation
     from bayesgap.images.celeba import load_celeba
     from bayesgap.images.mnist import load_mnist
     from bayesgap.norms import L2, Norm
@@ -42,7 +45,9 @@ _MODULES = {
     "Categorical": "densities.categorical",
     "Density": "densities.base",
     "Estimate": "estimates",
-    "Evaluation": "evaluation.evaluate",
+    "Doubt": "evaluation.doubts",
+    "DoubtWarning": "evaluation.doubts",
+    "Evaluation": "evaluation.record",
     "Exam": "evaluation.exam",
     "Fit": "densities.fitting",
     "L2": "norms",
@@ -50,6 +55,7 @@ _MODULES = {
     "Norm": "norms",
     "Task": "tasks.task",
     "Verification": "radius.certificate",
+    "as_classifier": "classifiers.adapt",
     "asymmetric": "tasks.symmetry",
     "certify": "radius.certify",
     "evaluate": "evaluation.evaluate",
@@ -57,6 +63,7 @@ _MODULES = {
     "fit_em": "densities.em",
     "fit_sgd": "densities.sgd",
     "load_celeba": "images.celeba",
+    "load_evaluation": "evaluation.record",
     "load_mnist": "images.mnist",
     "load_task": "tasks.catalog",
     "named_attack": "attacks.named",
@@ -75,6 +82,8 @@ __all__ = [
     "Bracket",
     "Categorical",
     "Density",
+    "Doubt",
+    "DoubtWarning",
     "Estimate",
     "Evaluation",
     "Exam",
@@ -84,6 +93,7 @@ __all__ = [
     "Task",
     "Verification",
     "__version__",
+    "as_classifier",
     "asymmetric",
     "certify",
     "evaluate",
@@ -91,6 +101,7 @@ __all__ = [
     "fit_em",
     "fit_sgd",
     "load_celeba",
+    "load_evaluation",
     "load_mnist",
     "load_task",
     "named_attack",

@@ -9,6 +9,7 @@ from bayesgap.attacks.base import Adversarials, Attack, BestOf, best_of
 from bayesgap.attacks.boundary import BoundaryWalk
 from bayesgap.attacks.library import ddn
 from bayesgap.attacks.linear import LinearClosedForm
+from bayesgap.attacks.named import named_attack
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import LinearSVM
 from bayesgap.errors import BayesgapError
@@ -370,3 +371,49 @@ def test_an_attack_leaves_no_gradients_on_parameters():
     x, _ = points()
     BoundaryWalk(moved(x, 9.0), attacks=[ddn(5)])(network, x, decisions(network, x))
     assert all(parameter.grad is None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("within", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("name", ["ddn", "ld-grad", "pgd", "boundary-walk", "closed-form"])
+def test_within_no_grad_and_inference_mode_an_attack_gives_what_it_gives_outside(name, within):
+    def found():
+        network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(D, 2)).double()
+        for place, parameter in enumerate(network.parameters()):
+            parameter.data = normal(place, *parameter.shape)
+        x = normal(2, 4, 1, 1, D)
+        attack = named_attack(name, pool=moved(5 * normal(3, 30, 1, 1, D), 1.0))
+        return attack(network, x, decisions(network, x))
+
+    expected = found()
+    with within():
+        got = found()
+    assert torch.equal(got.images, expected.images)
+    assert torch.equal(got.sizes, expected.sizes)
+
+
+@pytest.mark.parametrize("leaf", [True, False])
+def test_images_with_a_gradient_are_attacked_without_it(leaf):
+    x, y = points()
+    expected = ddn(5)(classifier(), x, y)
+    z = x.clone().requires_grad_()
+    found = ddn(5)(classifier(), z if leaf else 1 * z, y)
+    assert torch.equal(found.images, expected.images)
+    assert not found.images.requires_grad
+    assert not found.sizes.requires_grad
+    assert z.grad is None
+    assert z.requires_grad
+
+
+def test_an_attack_that_fails_leaves_the_network_as_it_was():
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(D, 2), torch.nn.Dropout())
+    network[1].bias.requires_grad_(False)
+    network[2].eval()
+
+    def fail(x):
+        raise ZeroDivisionError
+
+    x, _ = points()
+    with torch.no_grad(), pytest.raises(ZeroDivisionError):
+        Returns(fail)(network, x, decisions(network, x))
+    assert [child.training for child in network.modules()] == [True, True, True, False]
+    assert [parameter.requires_grad for parameter in network.parameters()] == [True, False]

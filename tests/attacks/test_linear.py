@@ -91,14 +91,39 @@ def test_every_decision_flips_however_near_the_hyperplane_is(distance):
     np.testing.assert_allclose(found.sizes.numpy(), distance, rtol=2e-9, atol=1e-13)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("bias", [0.0, 3.0])
+def test_linear_networks_are_served_within_the_rounding_of_their_dtype(dtype, classes, bias):
+    layer = nn.Linear(64, classes)
+    network = nn.Sequential(nn.Flatten(), layer)
+    layer.weight.data = normal(1, classes, 64).to(dtype)
+    layer.bias.data = (bias + normal(2, classes)).to(dtype)
+    x = uniform(3, 200, 64).reshape(-1, 1, 8, 8).to(dtype)
+    y = decisions(network, x)
+    found = LinearClosedForm()(network, x, y)
+    assert found.success.all()
+    weight, offset = layer.weight.detach().double(), layer.bias.detach().double()
+    scores = (x.double().flatten(1) @ weight.mT + offset).numpy()
+    for i in range(len(x)):
+        k = int(y[i])
+        others = [j for j in range(classes) if j != k]
+        exact = min(
+            (scores[i, k] - scores[i, j]) / (weight[k] - weight[j]).norm().item() for j in others
+        )
+        rounding = 16 * torch.finfo(dtype).eps * (x[i].norm().item() + 2)
+        assert exact <= found.sizes[i].item() <= exact * (1 + 2e-9) + 2 * rounding
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
 @pytest.mark.parametrize(
     "other",
     [
-        nn.Sequential(nn.Flatten(), nn.Linear(4, 2)),
+        nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.Tanh()),
         RBFSVM(torch.zeros(1, 4), torch.zeros(1, 1), torch.zeros(1), 1.0),
     ],
 )
 def test_another_classifier_is_refused(other):
     x = torch.zeros(1, 1, 2, 2)
-    with pytest.raises(BayesgapError, match="for bayesgap's LinearSVM alone"):
+    with pytest.raises(BayesgapError, match="for linear classifiers alone"):
         LinearClosedForm()(other, x, decisions(other, x))

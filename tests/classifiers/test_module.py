@@ -179,3 +179,165 @@ def test_a_classifier_that_changes_its_input_changes_no_images():
     before = x.clone()
     logits(Function(lambda x: x.sub_(1).flatten(1)[:, :2]), x)
     assert torch.equal(x, before)
+
+
+class Merging(nn.Linear):
+    """As adapters of low rank do, it folds its second weight into the first to evaluate."""
+
+    def __init__(self):
+        super().__init__(4, 2)
+        self.second, self.merged = nn.Parameter(torch.ones(2, 4)), False
+
+    def train(self, mode=True):
+        self.training = mode
+        if mode == self.merged:
+            self.weight.data += (-1 if mode else 1) * self.second.data
+            self.merged = not mode
+        # Nothing is returned, as happens.
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_train_and_eval_of_the_modules_own_is_undone_by_itself(fails):
+    merging = Merging()
+    network = nn.Sequential(nn.Flatten(), merging, nn.Dropout())
+    merging.weight.data = torch.arange(8.0).reshape(2, 4)
+    before = merging.weight.clone()
+    try:
+        with evaluating(network):
+            assert merging.merged
+            assert torch.equal(merging.weight, before + 1)
+            if fails:
+                raise ZeroDivisionError
+    except ZeroDivisionError:
+        assert fails
+    assert not merging.merged
+    assert torch.equal(merging.weight, before)
+    assert all(child.training for child in network.modules())
+
+
+class EvalReturnsNothing(nn.Sequential):
+    def eval(self):
+        super().eval()
+
+    def train(self, mode=True):
+        super().train(mode)
+
+
+def test_an_eval_that_returns_nothing_is_as_good():
+    network = EvalReturnsNothing(nn.Flatten(), nn.Linear(4, 2), nn.Dropout())
+    network[1].bias.requires_grad_(False)
+    with evaluating(network):
+        assert not any(child.training for child in network.modules())
+        assert not any(parameter.requires_grad for parameter in network.parameters())
+    assert all(child.training for child in network.modules())
+    assert [parameter.requires_grad for parameter in network.parameters()] == [True, False]
+
+
+def test_an_eval_that_fails_is_a_sentence_and_leaves_everything_as_it_was():
+    class Stubborn(nn.Sequential):
+        def eval(self):
+            self[1].eval()
+            raise RuntimeError("not now")
+
+    network = Stubborn(nn.Linear(2, 2), nn.Dropout())
+    with (
+        pytest.raises(BayesgapError, match=r"This Stubborn cannot be put into .*: not now"),
+        evaluating(network),
+    ):
+        pass
+    assert network.training
+    assert network[1].training
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_a_train_that_fails_is_not_kept_quiet_and_modes_come_back_nevertheless():
+    class Stubborn(nn.Sequential):
+        def train(self, mode=True):
+            if mode:
+                raise RuntimeError("not again")
+            super().train(mode)
+
+    network = Stubborn(nn.Linear(2, 2), nn.Dropout())
+    with pytest.raises(RuntimeError, match="not again"), evaluating(network):
+        pass
+    assert network.training
+    assert network[1].training
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_whatever_happens_to_modes_within_they_come_back():
+    network = nn.Sequential(nn.Linear(2, 2), nn.Dropout()).eval()
+    network[1].train()
+    with evaluating(network):
+        network.train().requires_grad_(True)
+    assert [child.training for child in network.modules()] == [False, False, True]
+    with evaluating(network):
+        network.requires_grad_(True)
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_what_is_not_in_training_is_not_told_to_evaluate():
+    class Never(nn.Linear):
+        def train(self, mode=True):
+            raise AssertionError
+
+    network = Never(2, 2)
+    network.training = False
+    with evaluating(network):
+        pass
+
+
+@pytest.mark.parametrize("within", [torch.no_grad, torch.inference_mode])
+def test_gradients_flow_within_inference_mode_and_through_what_was_made_in_it(within):
+    with within():
+        layer, norm = nn.Linear(4, 2), nn.BatchNorm1d(2)
+        network = nn.Sequential(nn.Flatten(), layer, norm).train()
+        held = [*network.parameters(), *network.buffers()]
+        x = torch.ones(3, 1, 2, 2).clone()
+        with evaluating(network), torch.enable_grad():
+            z = x.clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(network(z)[:, 0].sum(), z)
+        assert gradient.flatten(1)[0].tolist() == pytest.approx(
+            (layer.weight[0] / (1 + norm.eps) ** 0.5).tolist(), rel=1e-5
+        )
+        now = [*network.parameters(), *network.buffers()]
+        assert all(one is other for one, other in zip(held, now, strict=True))
+        assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_lazy_layers_are_refused_before_anything_is_changed():
+    network = nn.Sequential(nn.Flatten(), nn.LazyLinear(2))
+    with (
+        pytest.raises(BayesgapError, match="lazy layers that no image has passed"),
+        evaluating(network),
+    ):
+        pass
+    assert network.training
+
+
+@pytest.mark.parametrize("error", [KeyError, AttributeError, AssertionError, IndexError])
+def test_whatever_a_classifier_raises_is_a_sentence_that_names_it(error):
+    def fail(x):
+        raise error("\nsecond line")
+
+    with pytest.raises(BayesgapError) as refusal:
+        logits(Function(fail), normal(0, 3, 1, 2, 2))
+    assert (
+        f"This Function failed on images of (3, 1, 2, 2), torch.float64: {error.__name__}"
+        in str(refusal.value)
+    )
+    assert "\n" not in str(refusal.value)
+    assert isinstance(refusal.value.__cause__, error)
+
+
+def test_a_sentence_of_a_classifiers_own_is_passed_on():
+    def refuse(x):
+        raise BayesgapError("Only on Sundays.")
+
+    with pytest.raises(BayesgapError, match=r"^Only on Sundays\.$"):
+        logits(Function(refuse), normal(0, 3, 1, 2, 2))
+
+
+def test_evaluating_leaves_gradients_as_disabled_as_they_are():
+    with torch.no_grad(), evaluating(nn.Linear(2, 2)):
+        assert not torch.is_grad_enabled()

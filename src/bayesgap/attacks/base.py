@@ -12,7 +12,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from bayesgap.classifiers.module import decisions, evaluating, logits, outputs, placed
+from bayesgap.classifiers.module import (
+    decisions,
+    evaluating,
+    logits,
+    outputs,
+    placed,
+    set_evaluating,
+)
 from bayesgap.errors import BayesgapError
 from bayesgap.norms import L2, Norm
 from bayesgap.progress import progress
@@ -73,6 +80,9 @@ class Attack(ABC):
     ) -> Adversarials:
         """Attack every image.
 
+        Gradients are taken within `torch.no_grad` and `torch.inference_mode` too, and none reach
+        what the images were made of.
+
         Args:
             classifier: From images (n, C, H, W) to logits (n, classes).
             x: Images (n, C, H, W).
@@ -89,9 +99,10 @@ class Attack(ABC):
         found = []
         with (
             evaluating(classifier),
+            torch.enable_grad(),
             progress(f"{self.name} on {len(x)} images", len(x)) as advance,
         ):
-            x, y = placed(classifier, x), y.long()
+            x, y = placed(classifier, usable(x)), usable(y).long()
             if x.dtype not in (torch.float32, torch.float64):
                 raise BayesgapError(
                     f"This classifier computes in {x.dtype}, too coarse for smallest "
@@ -101,7 +112,7 @@ class Attack(ABC):
                 raise BayesgapError(f"Labels must lie in 0 to {classes - 1}; got {int(y.max())}.")
             for images, labels in zip(x.split(CHUNK), y.split(CHUNK), strict=True):
                 perturbed = self._perturb(classifier, images, labels)
-                classifier.eval()  # whatever the attack left it in
+                set_evaluating(classifier)  # whatever the attack left it in
                 found.append(verified(classifier, images, labels, perturbed, norm=norm))
                 advance(len(images))
         return Adversarials(
@@ -137,6 +148,11 @@ class Attack(ABC):
 
         Any tensor of the shape of x may come back: what is no success is found out.
         """
+
+
+def usable(x: Tensor) -> Tensor:
+    """The values alone, as a tensor that autograd takes: without a history or inference mode."""
+    return x.clone() if x.is_inference() else x.detach()
 
 
 def check(x: Tensor, y: Tensor) -> None:

@@ -87,7 +87,8 @@ class Foolbox(Attack):
         value_and_gradient(lambda image: classifier(image).sum(dim=1), x[:1])
         bounds = (x.min().item() - self.bounds_margin, x.max().item() + self.bounds_margin)
         scale = self.bayes_logit_scale if isinstance(classifier, OptimalClassifier) else 1.0
-        scaled = _Scaled(classifier, scale).eval()
+        scaled = _Scaled(classifier, scale)
+        scaled.training = False  # as the classifier is already, which may have no eval of its own
         model = PyTorchModel(scaled, bounds=bounds, device=x.device)
         # Some of foolbox's attacks draw from the global generator: lend them one, and take it back.
         with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):

@@ -7,11 +7,13 @@ do so.
 
 import itertools
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from bayesgap.errors import BayesgapError
 
@@ -53,29 +55,150 @@ def evaluating(classifier: nn.Module) -> Iterator[None]:
     """Put a classifier into evaluation mode with frozen parameters, and back as it was after.
 
     An attack differentiates by images alone: without this it would leave gradients behind on
-    parameters that their owner goes on to train.
+    parameters that their owner goes on to train. Within `torch.inference_mode` the block is out of
+    it, and tensors of the classifier that were made in it, which autograd refuses, are copied
+    meanwhile. Whatever is raised, each module gets its own mode back, and each parameter its
+    `requires_grad`.
 
     Args:
         classifier: The classifier, changed within the block.
 
     Raises:
-        BayesgapError: it is no module.
+        BayesgapError: it is no module, has parameters that were never initialised, or cannot be
+            put into evaluation mode.
     """
     if not isinstance(classifier, nn.Module):
         raise BayesgapError(
             "A classifier is a torch.nn.Module from images to logits; this is a "
-            f"{type(classifier).__name__}."
+            f"{type(classifier).__name__}: give bayesgap.as_classifier(…) of it."
         )
-    modes = [(module, module.training) for module in classifier.modules()]
-    trained = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
-    classifier.eval().requires_grad_(False)
+    if any(map(is_lazy, itertools.chain(classifier.parameters(), classifier.buffers()))):
+        raise BayesgapError(
+            f"This {kind_of(classifier)} has lazy layers that no image has passed yet, so it is "
+            "untrained: call it once on images, then train it."
+        )
+    # Modules frozen by torch.jit have no mode.
+    modes = [(module, getattr(module, "training", False)) for module in classifier.modules()]
+    learned = [(parameter, parameter.requires_grad) for parameter in classifier.parameters()]
+    inferring = torch.is_inference_mode_enabled()
+    with torch.inference_mode(False) if inferring else nullcontext(), _usable_tensors(classifier):
+        try:
+            set_evaluating(classifier)
+            _require_gradients([(parameter, False) for parameter in classifier.parameters()])
+            yield
+        finally:
+            try:
+                _restore_modes(modes)
+            finally:
+                for module, mode in modes:
+                    if getattr(module, "training", mode) != mode:
+                        module.training = mode
+                _require_gradients(learned)
+
+
+def set_evaluating(classifier: nn.Module) -> None:
+    """Put a classifier into evaluation mode, unless it is.
+
+    Args:
+        classifier: The classifier, changed.
+
+    Raises:
+        BayesgapError: its own `eval` or `train` failed.
+    """
+    if not any(getattr(module, "training", False) for module in classifier.modules()):
+        return
     try:
+        _set_mode(classifier, False)
+    except Exception as error:
+        raise BayesgapError(
+            f"This {kind_of(classifier)} cannot be put into evaluation mode: {_reason(error)}"
+        ) from error
+
+
+def _set_mode(module: nn.Module, mode: bool) -> None:
+    """By the module's own methods, which may do more and return None."""
+    try:
+        if mode:
+            module.train()
+        else:
+            module.eval()
+    except NotImplementedError:  # of what torch.export made, whose graph is of one mode
+        module.training = mode
+        for child in module.children():
+            _set_mode(child, mode)
+
+
+def _restore_modes(modes: list[tuple[nn.Module, bool]]) -> None:
+    """Parents come first: what is then amiss is a child's own mode."""
+    for module, mode in modes:
+        if getattr(module, "training", mode) != mode:
+            _set_mode(module, mode)
+
+
+def _require_gradients(wanted: list[tuple[nn.Parameter, bool]]) -> None:
+    for parameter, required in wanted:
+        if parameter.requires_grad != required:
+            parameter.requires_grad_(required)
+
+
+@contextmanager
+def _usable_tensors(classifier: nn.Module) -> Iterator[None]:
+    """Copies in place of tensors that were made in `torch.inference_mode`."""
+    replaced: list[tuple[Any, str, Tensor]] = []
+    try:
+        for module in classifier.modules():
+            held: Any
+            for held in (module._parameters, module._buffers):
+                for name, tensor in list(held.items()):
+                    if tensor is not None and tensor.is_inference():
+                        replaced.append((held, name, tensor))
+                        copy = tensor.detach().clone()
+                        held[name] = (
+                            nn.Parameter(copy, requires_grad=False)
+                            if isinstance(tensor, nn.Parameter)
+                            else copy
+                        )
         yield
     finally:
-        for module, mode in modes:
-            module.training = mode
-        for parameter in trained:
-            parameter.requires_grad_(True)
+        for held, name, tensor in replaced:
+            held[name] = tensor
+
+
+def kind_of(classifier: nn.Module) -> str:
+    """What messages call a classifier: its class, or that of what `as_classifier` was given.
+
+    Args:
+        classifier: The classifier to name.
+    """
+    return str(getattr(classifier, "adapted_kind", type(classifier).__name__))
+
+
+def _reason(error: Exception) -> str:
+    """The kind of error and the first line of what it says, as the end of a sentence."""
+    said = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
+    return said.rstrip(":. ") + "."
+
+
+def called(classifier: nn.Module, x: Float[Tensor, "n *image"], *, kind: str | None = None) -> Any:
+    """What a classifier returns for images, whatever that is.
+
+    Args:
+        classifier: The classifier to call.
+        x: The images, in its dtype.
+        kind: What messages call it; by default as `kind_of` says.
+
+    Raises:
+        BayesgapError: whatever the classifier raises.
+    """
+    try:
+        return classifier(x)
+    except BayesgapError:
+        raise
+    except Exception as error:
+        raise BayesgapError(
+            f"This {kind or kind_of(classifier)} failed on images of {tuple(x.shape)}, {x.dtype}: "
+            f"{_reason(error)}"
+        ) from error
 
 
 def outputs(classifier: nn.Module, x: Float[Tensor, "n *image"]) -> Float[Tensor, "n classes"]:
@@ -89,17 +212,11 @@ def outputs(classifier: nn.Module, x: Float[Tensor, "n *image"]) -> Float[Tensor
         BayesgapError: the classifier cannot take the images, or its output is not one row of
             logits an image.
     """
-    kind = type(classifier).__name__
     rows = []
     for chunk in x.split(CHUNK):
-        shape = tuple(chunk.shape)
-        try:
-            with torch.no_grad():
-                # A copy, for a forward may change its input in place.
-                out = classifier(placed(classifier, chunk).clone())
-        except (RuntimeError, ValueError) as error:  # what torch raises where shapes do not fit
-            reason = str(error).partition("\n")[0]
-            raise BayesgapError(f"This {kind} failed on images of {shape}: {reason}") from error
+        with torch.no_grad():
+            # A copy, for a forward may change its input in place.
+            out = called(classifier, placed(classifier, chunk).clone())
         given = tuple(out.shape) if isinstance(out, Tensor) else f"a {type(out).__name__}"
         if not (
             isinstance(out, Tensor)
@@ -108,8 +225,9 @@ def outputs(classifier: nn.Module, x: Float[Tensor, "n *image"]) -> Float[Tensor
             and out.shape[1] >= 2
         ):
             raise BayesgapError(
-                f"A classifier must turn images (n, C, H, W) into logits (n, classes); this {kind} "
-                f"turned {shape} into {given}."
+                f"A classifier must turn images (n, C, H, W) into logits (n, classes); this "
+                f"{kind_of(classifier)} turned {tuple(chunk.shape)} into {given}: see "
+                "bayesgap.as_classifier."
             )
         rows.append(out.cpu())
     return torch.cat(rows)
@@ -128,7 +246,7 @@ def logits(classifier: nn.Module, x: Float[Tensor, "n *image"]) -> Float[Tensor,
     out = outputs(classifier, x)
     if not torch.isfinite(out).all():
         raise BayesgapError(
-            f"This {type(classifier).__name__} gave NaN or infinite logits for "
+            f"This {kind_of(classifier)} gave NaN or infinite logits for "
             f"{int((~torch.isfinite(out)).any(dim=1).sum())} of {len(x)} images."
         )
     return out

@@ -30,7 +30,6 @@ from bayesgap.evaluation.doubts import (
     LABELS,
     NO_GRADIENTS,
     NOT_FINITE,
-    PROBABILITIES,
     RANDOM,
     RANGE,
     SATURATED,
@@ -52,7 +51,6 @@ BETWEEN = 9  # images on each of these ways
 STEPS = (0.1, 0.01, 0.001)  # of the way to another decision, over which differences are taken
 AGREEING = (0.5, 2.0)  # a slope over the difference that it should equal, at one of the steps
 DOUBTFUL = 0.25  # share of the points looked at, beyond which their gradients are doubted
-UNIT = 1e-4  # rows that sum to 1 within so much are probabilities
 
 Images = Callable[[Tensor], Tensor]
 
@@ -75,8 +73,9 @@ def classifier_doubts(
     """
     first = outputs(classifier, x)
     doubts = [*_repeats(classifier, x, first)] or [*_batches(classifier, x, first)]
-    if doubts:  # of what is no function of the image there is no more to say
-        return doubts
+    if doubts:  # of what is no function of the image there is little more to say
+        slopes = _gradients(classifier, x, first.argmax(dim=1))
+        return doubts + [doubt for doubt in slopes if doubt.name == NO_GRADIENTS]
     return [
         *_accuracy(classifier, x, y, first, 1.0 if optimum is None else optimum),
         *_saturation(first),
@@ -221,14 +220,6 @@ def _better(other: int, right: int, n: int) -> bool:
 
 def _saturation(first: Float[Tensor, "n classes"]) -> Iterator[Doubt]:
     """Do outputs still tell how near another decision is?"""
-    sums = first.sum(dim=1)
-    if (first >= 0).all() and ((sums - 1).abs() < UNIT).all():
-        yield Doubt(
-            PROBABILITIES,
-            "each row of its outputs is positive and sums to 1",
-            'Give logits, or bayesgap.as_classifier(…, outputs="probabilities"): where they '
-            "round to 0 and 1, attacks see no slope.",
-        )
     margins = margin(first, first.argmax(dim=1)).double()
     _, counts = (
         (margins / (ALIKE * margins.abs().max().clamp(min=1e-300)))

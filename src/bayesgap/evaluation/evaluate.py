@@ -186,7 +186,7 @@ class _Run:
         if has_closed_form(self.classifier) and self.box is None:
             return [as_attack(CLOSED_FORM)]
         chosen = [] if NO_GRADIENTS in self.names else [DEFAULT]
-        if self.names & OF_GRADIENTS:
+        if not chosen or (self.names & OF_GRADIENTS and voiding(self.doubts) is None):
             chosen.append(BY_DECISIONS if SATURATED in self.names else BY_SCORES)
         return [as_attack(name, pool=self.pool) for name in chosen]
 

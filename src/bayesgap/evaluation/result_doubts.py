@@ -40,7 +40,7 @@ LOOKED_AT = 32  # points whose boundary is looked at
 COMPARED = 8  # points whose gradient is also taken by score differences
 DIRECTIONS = 1_024  # at most, along which differences are taken
 STEP = 0.05  # of the distance found, over which differences are taken
-SHORTER = 0.02  # share by which ways are shortened that are turned aside
+SHORTER = (0.02, 0.1)  # shares by which ways are shortened that are turned aside
 TURNED = (0.1, 0.3)  # from the way to what was found towards a sample
 ASIDE = 8  # samples that ways are turned towards
 FEW_NEARER, MOST = 0.1, 0.5  # shares of the points looked at
@@ -247,7 +247,7 @@ def turned_doubt(
     nearest = distances.topk(min(ASIDE, len(pool)), largest=False)
     size = norms(found - images)
     away = (found - images) / by_image(size)
-    nearer = torch.zeros(len(rows), dtype=torch.bool)
+    nearer = torch.zeros(len(SHORTER), len(rows), dtype=torch.bool)
     for place in range(nearest.indices.shape[1]):
         sample = samples[nearest.indices[:, place]]
         way = (sample - images) / by_image(norms(sample - images).clamp(min=1e-30))
@@ -255,17 +255,19 @@ def turned_doubt(
         for share in TURNED:
             turned = (1 - share) * away + share * way
             turned = turned / by_image(norms(turned).clamp(min=1e-30))
-            ends = images + by_image((1 - SHORTER) * size) * turned
-            nearer |= (_decided(classifier, ends) != own.cpu()) & there
-    if not int(nearer.sum()) > FEW_NEARER * len(rows):
+            for level, shorter in enumerate(SHORTER):
+                ends = images + by_image((1 - shorter) * size) * turned
+                nearer[level] |= (_decided(classifier, ends) != own.cpu()) & there
+    little, much = nearer.sum(dim=1).tolist()
+    if not little > FEW_NEARER * len(rows):
         return None
     return Doubt(
         NOT_NEAREST,
-        f"at {int(nearer.sum())} of {len(rows)} points an image a little aside of what was found, "
-        f"nearer by {SHORTER:.0%}, is decided otherwise too",
+        f"at {little} of {len(rows)} points an image a little aside of what was found, nearer by "
+        f"{SHORTER[0]:.0%}, is decided otherwise too; at {much} one nearer by {SHORTER[1]:.0%}",
         'Attacks stopped short, or gradients lead them astray: add others, such as "score-walk", '
         "which goes by differences of scores.",
-        voids=int(nearer.sum()) > MOST * len(rows),
+        voids=much > MOST * len(rows),
     )
 
 

@@ -184,7 +184,7 @@ def test_what_a_density_lacks_is_named(given, lacks):
 
 
 def test_a_fit_is_no_density_but_has_one():
-    fit = Fit(random_mixture(31), [0.0], [], [], converged=True)
+    fit = Fit(random_mixture(31), [0.0], [], [], converged=True, log_likelihood=0.0)
     with pytest.raises(
         BayesgapError, match=r"a Fit without .* or sample; a fit's is its \.density\."
     ):

@@ -289,3 +289,33 @@ def test_tables_with_other_steps_are_refused():
     tables = [Categorical(torch.ones(1), steps=[step]) for step in (1.0, 2.0)]
     with pytest.raises(BayesgapError, match=r"steps \[1.0\], another \(1,\) with steps \[2.0\]"):
         table_radius(tables)
+
+
+# Edits and precision.
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda table: table.mul_(2), "must sum to 1; they sum to 2"),
+        (lambda table: table.neg_(), "finite and not negative; one of them is -0.5"),
+    ],
+)
+def test_a_table_that_was_edited_into_none_is_refused(edit, said):
+    density = Categorical(torch.tensor([0.5, 0.5]))
+    edit(density.table)
+    uses = [
+        lambda: density.log_prob(torch.tensor([[0]])),
+        lambda: density.sample(3, generator=torch.Generator()),
+        lambda: table_decisions([density, density]),
+    ]
+    for use in uses:
+        with pytest.raises(BayesgapError, match=said):
+            use()
+
+
+def test_a_table_in_half_precision_is_refused():
+    density = Categorical(torch.tensor([0.5, 0.5]))
+    with pytest.raises(BayesgapError, match=r"A Categorical computes in .* not in torch\.float16"):
+        density.half()
+    assert density.float().table.dtype == torch.float32

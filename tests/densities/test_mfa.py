@@ -1,4 +1,5 @@
 import copy
+import pickle
 
 import mpmath
 import numpy as np
@@ -412,6 +413,207 @@ def test_a_copy_is_independent_of_its_original():
     twin = copy.deepcopy(density)
     twin.load_state_dict(random_mixture(35).state_dict())
     assert torch.equal(density.log_prob(x), before)
+
+
+# Being edited.
+
+
+def by_numpy(density):
+    density.noise.numpy()[:] *= 100
+
+
+def by_data(density):
+    density.noise.data.mul_(100)
+
+
+def by_assignment(density):
+    density.noise = density.noise * 100
+
+
+def by_buffers(density):
+    for name, tensor in density.named_buffers():
+        if name == "noise" or name.startswith("_"):
+            tensor.mul_(100)
+
+
+def by_state(density):
+    density.state_dict()["noise"].mul_(100)
+
+
+def in_inference_mode(density):
+    with torch.inference_mode():
+        density.noise.mul_(100)
+
+
+EDITS = {
+    "noise": lambda density: density.noise.mul_(100),
+    "one value": lambda density: density.noise[0, 1].add_(1.0),
+    "means": lambda density: density.means.add_(0.5),
+    "factors": lambda density: density.factors.zero_(),
+    "weights": lambda density: density.weights.copy_(density.weights.flip(0)),
+    "NumPy": by_numpy,
+    "data": by_data,
+    "assignment": by_assignment,
+    "buffers": by_buffers,
+    "state": by_state,
+    "inference mode": in_inference_mode,
+}
+
+
+def rebuilt(density):
+    """The density of its parameters, made anew."""
+    return MixtureOfFactorAnalyzers(*(getattr(density, name) for name in mfa.PARAMETERS))
+
+
+@pytest.mark.parametrize("scored_before", [False, True])
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+def test_an_edit_is_taken_into_account_everywhere(tmp_path, edit, scored_before):
+    density = random_mixture(40)
+    x = points_for(density, seed=41)
+    before = random_mixture(40).log_prob(x)
+    if scored_before:
+        density.log_prob(x)
+    edit(density)
+    fresh = rebuilt(density)
+    assert not torch.allclose(fresh.log_prob(x), before)
+    assert torch.equal(density.log_prob(x), fresh.log_prob(x))
+    assert torch.equal(density.responsibilities(x), fresh.responsibilities(x))
+    assert torch.equal(density.covariance(0), fresh.covariance(0))
+    assert all(map(torch.equal, density.whitening, fresh.whitening))
+    drawn, expected = (d.sample(9, generator=seeded(0)) for d in (density, fresh))
+    assert torch.equal(drawn, expected)
+    density.save(tmp_path / "a.safetensors")
+    loaded = MixtureOfFactorAnalyzers.load(tmp_path / "a.safetensors")
+    assert torch.equal(loaded.log_prob(x), fresh.log_prob(x))
+    torch.testing.assert_close(
+        density.log_prob(x), torch.from_numpy(scipy_joints(density, x)).logsumexp(1)
+    )
+
+
+COPIES = {
+    "deep copy": copy.deepcopy,
+    "pickle": lambda density: pickle.loads(pickle.dumps(density)),
+    "double": lambda density: density.double(),
+    "there and back": lambda density: density.to("cpu").to(torch.float64),
+}
+
+
+@pytest.mark.parametrize("edit_first", [False, True])
+@pytest.mark.parametrize("make", COPIES.values(), ids=COPIES)
+def test_copies_and_moves_take_edits_into_account(make, edit_first):
+    density = random_mixture(42)
+    x = points_for(density, seed=43)
+    if edit_first:
+        density.noise.mul_(100)
+    twin = make(density)
+    if not edit_first:
+        twin.noise.mul_(100)
+    fresh = random_mixture(42)
+    fresh.noise.mul_(100)
+    assert torch.equal(twin.log_prob(x), fresh.log_prob(x))
+    assert torch.equal(twin.log_prob(x), rebuilt(twin).log_prob(x))
+
+
+def test_an_edit_before_a_cast_is_cast_too():
+    density = random_mixture(44)
+    x = points_for(density, seed=45)
+    density.noise.mul_(100)
+    expected = density.log_prob(x)
+    density.float()
+    assert density.log_prob(x).dtype == torch.float32
+    assert_close(density.log_prob(x), expected, 1e-4)
+    density.means.add_(1.0)
+    assert_close(density.log_prob(x), rebuilt(density).log_prob(x), 1e-4)
+
+
+def test_what_is_handed_out_of_the_derived_can_be_edited_without_harm():
+    density = random_mixture(46)
+    x = points_for(density, seed=47)
+    before = density.log_prob(x)
+    for tensor in density.whitening:
+        tensor.zero_()
+    assert torch.equal(density.log_prob(x), before)
+
+
+def test_nothing_is_derived_anew_without_an_edit(monkeypatch):
+    density, calls = random_mixture(48), []
+    monkeypatch.setattr(mfa, "whiten", lambda *args: calls.append(args))
+    density.log_prob(points_for(density, seed=49))
+    density.sample(3, generator=seeded(0))
+    copy.deepcopy(density).float()
+    assert not calls
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda density: density.noise.neg_(), "The noise of a mixture must be positive"),
+        (
+            lambda density: density.weights.mul_(2),
+            "weights of a mixture must sum to 1; they sum to 2",
+        ),
+        (lambda density: density.means.fill_(torch.nan), "The means of a mixture must be finite"),
+        (lambda density: density.factors.fill_(1e8), "too large for its noise"),
+        (lambda density: setattr(density, "noise", density.noise.half()), r"not in torch\.float16"),
+        (lambda density: setattr(density, "noise", density.noise[:1]), "the shapes given are"),
+    ],
+)
+def test_an_edit_that_leaves_no_density_is_refused(tmp_path, edit, said):
+    uses = [
+        lambda density: density.log_prob(torch.zeros(2, 4, dtype=torch.float64)),
+        lambda density: density.sample(2, generator=seeded(0)),
+        lambda density: density.covariance(0),
+        lambda density: density.whitening,
+        lambda density: density.save(tmp_path / "a.safetensors"),
+        lambda density: density.float(),
+    ]
+    for use in uses:
+        density = random_mixture(50)
+        edit(density)
+        for _ in range(2):  # not the first time alone
+            with without_shape_checks(), pytest.raises(BayesgapError, match=said):
+                use(density)
+
+
+# Half precision.
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda module: module.half(),
+        lambda module: module.bfloat16(),
+        lambda module: module.to(torch.float16),
+        lambda module: module.to("cpu", torch.bfloat16),
+        lambda module: module.type(torch.half),
+    ],
+)
+def test_half_precision_is_refused_before_anything_is_moved(move):
+    density = random_mixture(51)
+    x = points_for(density, seed=52)
+    before = density.log_prob(x)
+    with pytest.raises(
+        BayesgapError, match=r"MixtureOfFactorAnalyzers computes in .* not in torch\."
+    ):
+        move(density)
+    with pytest.raises(BayesgapError, match="log-densities would be lost"):
+        move(torch.nn.ModuleList([density]))
+    assert torch.equal(density.log_prob(x), before)
+
+
+def test_within_autocast_single_precision_is_refused_and_double_right():
+    density = random_mixture(53)
+    x = points_for(density, seed=54)
+    expected = density.log_prob(x), density.sample(3, generator=seeded(0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(density.log_prob(x), expected[0])
+        assert torch.equal(density.sample(3, generator=seeded(0)), expected[1])
+    density.float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        with pytest.raises(BayesgapError, match=r"Within torch\.autocast .* torch\.bfloat16"):
+            density.log_prob(x)
+        with pytest.raises(BayesgapError, match=r"Within torch\.autocast"):
+            density.sample(3, generator=seeded(0))
 
 
 # What is refused.

@@ -19,8 +19,8 @@ def fit(x, components=2, latent=1, **settings):
         return fit_sgd(x, components, latent, **settings)
 
 
-def easy_data(seed=0, n=400):
-    return random_mixture(seed, 2, 4, 1, noise_std=0.3).sample(n, generator=seeded(seed))
+def easy_data(seed=0, n=400, noise_std=0.3):
+    return random_mixture(seed, 2, 4, 1, noise_std=noise_std).sample(n, generator=seeded(seed))
 
 
 def mean_log_prob(density, x):
@@ -86,6 +86,16 @@ def test_three_epochs_without_improvement_end_it():
     fitted = fit(easy_data(4), tolerance=10.0)  # no epoch improves by tenfold
     assert fitted.converged
     assert len(fitted.log_likelihoods) == 4  # the first is better than none
+
+
+def test_a_log_likelihood_that_fell_has_not_converged():
+    x = easy_data(4, n=200, noise_std=0.05)
+    with pytest.warns(
+        ConvergenceWarning, match=r"log-likelihood fell from .*: lower learning_rate"
+    ):
+        fitted = fit_sgd(x, 2, 1, seed=0, learning_rate=1.0)
+    assert not fitted.converged
+    assert max(fitted.log_likelihoods) - fitted.log_likelihoods[-1] > 5
 
 
 def test_running_out_of_epochs_warns():

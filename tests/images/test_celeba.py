@@ -289,10 +289,60 @@ def test_files_of_other_names_are_left_out_and_counted(folder, images, capsys):
     assert copy.numbers.tolist() == NUMBERS
     assert len(copy.skipped) == 6
     assert copy.skipped["000021.jpg"] == "is not in the attribute list"
-    assert copy.skipped["000021.JPG"] == "is not named like 000001.jpg"
+    assert copy.skipped["000021.JPG"] == "is not in the attribute list"
+    assert copy.skipped["1.jpg"] == "is not named like 000001.jpg"
     said = capsys.readouterr().err
     assert "6 files are left out (0000001.jpg is not named like 000001.jpg;" in said
     assert "and 3 more)" in said
+
+
+@pytest.mark.parametrize("ending", ["JPG", "jpeg"])
+def test_other_endings_of_jpeg_files_are_the_same_images(folder, images, ending):
+    expected = open_celeba(folder)
+    for number in NUMBERS:
+        (images / name_of(number)).rename(images / f"{number:06}.{ending}")
+    copy = open_celeba(folder)
+    assert copy.skipped == {}
+    assert copy.numbers.tolist() == NUMBERS
+    assert torch.equal(copy.images, expected.images)
+    assert copy.checksum == expected.checksum
+
+
+def as_png(images, mode="RGB"):
+    for number in NUMBERS:
+        Image.open(images / name_of(number)).convert(mode).save(images / f"{number:06}.png")
+        (images / name_of(number)).unlink()
+
+
+@pytest.mark.parametrize("name", ["img_align_celeba", "img_align_celeba_png"])
+def test_png_files_are_read(folder, images, name):
+    expected = open_celeba(folder)
+    as_png(images)
+    images.rename(folder / name)
+    copy = open_celeba(folder)
+    assert copy.numbers.tolist() == NUMBERS
+    assert torch.equal(copy.images, expected.images)  # what the JPEG files held, without loss
+    assert torch.equal(copy.attributes["Male"], expected.attributes["Male"])
+
+
+def test_png_files_of_other_modes_are_named(folder, images):
+    as_png(images)
+    Image.open(images / "000005.png").convert("RGBA").save(images / "000005.png")
+    (images / "000008.png").write_text("no image")
+    copy = open_celeba(folder)
+    assert copy.skipped == {
+        "000005.png": "is a PNG image of mode RGBA, not RGB or L",
+        "000008.png": "is no PNG image",
+    }
+
+
+@pytest.mark.parametrize("other", ["000005.png", "000005.JPG"])
+def test_two_files_for_one_image_are_refused(folder, images, other):
+    (images / other).write_bytes((images / name_of(5)).read_bytes())
+    with pytest.raises(
+        BayesgapError, match=r"holds both 000005\.\w+ and 000005\.\w+, and they may"
+    ):
+        open_celeba(folder)
 
 
 def test_images_one_folder_deeper_are_found(folder, images, tmp_path):

@@ -13,6 +13,7 @@ from bayesgap.attacks.ld_grad import LDGrad, TightLDGrad, differences
 from bayesgap.classifiers.module import decisions, placed
 from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
 from bayesgap.errors import BayesgapError
+from bayesgap.radius.certify import certify
 from bayesgap.tasks.bayes import (
     BayesClassifier,
     DensityClassifier,
@@ -562,3 +563,63 @@ def test_a_walk_finds_the_plane_between_laplace_densities_whose_gradient_vanishe
     reached = (found.images - x).flatten(1).norm(dim=1)
     assert (reached >= distance * (1 - 1e-9)).all()
     np.testing.assert_allclose(reached, distance, rtol=1e-6, atol=1e-9)
+
+
+# Edits and precision.
+
+
+def test_an_edited_density_is_the_one_that_optimum_and_certificate_know():
+    task = random_task(60)
+    x, y = task.sample(20, seed=1)
+    before = task.bayes_classifier(temperature=1.0)
+    old = before(x)
+    certify(task, x, y)
+    task.mixtures[0].noise.mul_(100)
+    task.mixtures[1].means.add_(0.3)
+    fresh = Task(
+        [MixtureOfFactorAnalyzers(d.weights, d.means, d.factors, d.noise) for d in task.mixtures],
+        image_shape=task.image_shape,
+    )
+    after = task.bayes_classifier(temperature=1.0)
+    assert torch.equal(before(x), old)  # it was made before
+    assert not torch.allclose(after(x), old)
+    assert torch.equal(after(x), fresh.bayes_classifier(temperature=1.0)(x))
+    scores = torch.stack([d.log_prob(x.flatten(1)) for d in task.densities], dim=1)
+    torch.testing.assert_close(after.log_joint(x), scores + task.priors.log())
+    assert torch.equal(task.sample(5, seed=0)[0], fresh.sample(5, seed=0)[0])
+    brackets = [certify(t, x, y) for t in (task, fresh)]
+    assert torch.equal(brackets[0].lower, brackets[1].lower)
+    assert torch.equal(brackets[0].upper, brackets[1].upper)
+
+
+def test_an_edit_of_the_optimums_own_density_changes_its_logits():
+    task = random_task(61)
+    x, _ = task.sample(9, seed=1)
+    classifier = BayesClassifier(task.mixtures, task.priors, temperature=1.0)
+    before = classifier(x)
+    classifier.marginal.noise.mul_(100)
+    assert not torch.allclose(classifier(x), before)
+
+
+def test_an_edited_mixture_beside_another_density_is_followed():
+    mixture = random_mixture(62)
+    task = Task([mixture, Laplace(torch.zeros(4), 0.3)], image_shape=(1, 2, 2))
+    x = uniform(seeded(0), 7, 1, 2, 2)
+    mixture.noise.mul_(100)
+    classifier = task.bayes_classifier(temperature=1.0)
+    scores = torch.stack([d.log_prob(x.flatten(1)) for d in task.densities], dim=1)
+    torch.testing.assert_close(classifier.log_joint(x), scores + task.priors.log())
+
+
+@pytest.mark.parametrize("move", [torch.nn.Module.half, torch.nn.Module.bfloat16])
+def test_an_optimum_in_half_precision_is_refused(move):
+    laplace = [Laplace(torch.zeros(4), 0.3), Laplace(torch.ones(4), 0.3)]
+    for densities in (laplace, random_task(63).densities):
+        task = Task(densities, image_shape=(1, 2, 2))
+        classifier = task.bayes_classifier(temperature=1.0)
+        x = uniform(seeded(0), 7, 1, 2, 2)
+        before = classifier(x)
+        with pytest.raises(BayesgapError, match=r"Classifier computes in torch\.float32 or"):
+            move(classifier)
+        assert torch.equal(classifier(x), before)
+        assert classifier.float()(x).dtype == torch.float32

@@ -530,7 +530,7 @@ def test_a_number_of_images_that_is_none_is_refused(n):
 
 
 def test_a_fit_is_no_density_but_has_one():
-    fit = Fit(random_mixture(31), [0.0], [], [], converged=True)
+    fit = Fit(random_mixture(31), [0.0], [], [], converged=True, log_likelihood=0.0)
     with (
         without_shape_checks(),
         pytest.raises(BayesgapError, match=r"got a Fit without .* its \.density"),

@@ -5,16 +5,18 @@ log-densities and samples alone works with it: `Task`, its optimum, every attack
 Certificates do not: they are proofs about mixtures of factor analyzers.
 """
 
+from collections.abc import Callable
 from numbers import Integral
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from bayesgap.errors import BayesgapError
 
 MEMBERS = ("dimension", "log_prob", "sample")  # of the protocol
+PRECISIONS = (torch.float32, torch.float64)  # log-densities of thousands of nats need
 
 
 @runtime_checkable
@@ -79,6 +81,36 @@ class Density(Protocol):
             generator: The only source of randomness, so that equal generators give equal points;
                 it advances. Tasks give one that lives on the CPU.
         """
+
+
+class PreciseModule(nn.Module):
+    """A module that can be moved to float32 and float64 alone.
+
+    Log-densities reach millions of nats and cancel: in half precision they are NaN, or wrong.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+        """What `.to`, `.float`, `.half` and the like call; refuses before anything is moved."""
+        check_precision(fn(torch.empty(0, dtype=torch.float32)).dtype, type(self).__name__)
+        moved: nn.Module = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return moved
+
+
+def check_precision(dtype: torch.dtype, what: str) -> None:
+    """Refuse a precision in which log-densities are not right.
+
+    Args:
+        dtype: The dtype that is asked for.
+        what: What is to be in it, the name of a class.
+
+    Raises:
+        BayesgapError: neither float32 nor float64.
+    """
+    if dtype not in PRECISIONS:
+        raise BayesgapError(
+            f"A {what} computes in torch.float32 or torch.float64, not in {dtype}, in which its "
+            "log-densities would be lost: leave it as it is, or call .float()."
+        )
 
 
 def check_density(density: object) -> None:

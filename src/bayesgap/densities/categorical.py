@@ -11,20 +11,20 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from bayesgap.densities.base import check_count
+from bayesgap.densities.base import PreciseModule, check_count
 from bayesgap.densities.mfa import ROUNDING
 from bayesgap.errors import BayesgapError
 
 UNDECIDED = -1  # the decision on a cell that no class can produce
 
 
-class Categorical(nn.Module):
+class Categorical(PreciseModule):
     """A density over the cells of a table: p(f) = table[f], for f one level of each feature.
 
     Levels of a feature are equally spaced, by a step in the feature's own units, so that cells
-    have L2 distances. All quantities are float64 unless the module is moved to another dtype.
+    have L2 distances. All quantities are float64 unless the module is moved to float32.
 
     It has what a `bayesgap.Density` has, but its points are integers and between
     cells it says nothing: no `Task` can be made of it, and no attack can follow it.
@@ -55,17 +55,7 @@ class Categorical(nn.Module):
                 "A table has one axis for each feature, and one or more levels along each; got "
                 f"one of shape {tuple(table.shape)}."
             )
-        wrong = table[~(table.isfinite() & (table >= 0))]
-        if len(wrong):
-            raise BayesgapError(
-                "The probabilities of a table must be finite and not negative; one of them is "
-                f"{wrong[0].item():g}."
-            )
-        total = table.double().sum().item()
-        if abs(total - 1) > 1e-5:
-            raise BayesgapError(
-                f"The probabilities of a table must sum to 1; they sum to {total:g}."
-            )
+        total = _total(table)
         spacing = torch.ones(table.ndim) if steps is None else torch.as_tensor(steps)
         spacing = spacing.to(torch.float64, copy=True)
         if spacing.shape != (table.ndim,):
@@ -99,6 +89,7 @@ class Categorical(nn.Module):
     @property
     def log_table(self) -> Float[Tensor, "..."]:
         """log p of every cell in nats; minus infinity where p is 0."""
+        _total(self.table)  # which may have been edited
         return self.table.log()
 
     def log_prob(self, cells: Int[Tensor, "n features"]) -> Float[Tensor, " n"]:
@@ -127,6 +118,7 @@ class Categorical(nn.Module):
             BayesgapError: n is no number of cells.
         """
         check_count(n)
+        _total(self.table)
         # By inversion: torch.multinomial refuses tables of more than 2²⁴ cells. The last sum is
         # exactly 1 and uniform numbers are below it; a cell of probability 0 has its
         # predecessor's sum and is never the first above a number.
@@ -156,6 +148,20 @@ class Categorical(nn.Module):
     def extra_repr(self) -> str:
         """Levels and steps."""
         return f"levels={self.levels}, steps={self.steps.tolist()}"
+
+
+def _total(table: Tensor) -> float:
+    """The sum of a table's probabilities, which is 1 but for rounding; others are refused."""
+    wrong = table[~(table.isfinite() & (table >= 0))]
+    if len(wrong):
+        raise BayesgapError(
+            "The probabilities of a table must be finite and not negative; one of them is "
+            f"{wrong[0].item():g}."
+        )
+    total = table.double().sum().item()
+    if abs(total - 1) > 1e-5:
+        raise BayesgapError(f"The probabilities of a table must sum to 1; they sum to {total:g}.")
+    return total
 
 
 def table_decisions(
@@ -250,6 +256,8 @@ def _scales(densities: Sequence[Categorical], priors: Sequence[float] | None) ->
     classes = len(densities)
     if classes < 2:
         raise BayesgapError(f"A decision needs 2 or more tables; got {classes}.")
+    for density in densities:
+        _total(density.table)
     first = densities[0]
     for density in densities[1:]:
         if density.levels != first.levels or not torch.equal(density.steps, first.steps):

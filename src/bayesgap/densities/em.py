@@ -34,6 +34,7 @@ from bayesgap.densities.fitting import (
     unit_values,
 )
 from bayesgap.densities.mfa import Whitening, score, whiten
+from bayesgap.densities.ranges import Prepared, Range, allowed_rounding, prepare, remedies
 from bayesgap.progress import progress
 
 NEGLIGIBLE = -80.0  # log of a responsibility below any rounding; exp is slow where it underflows
@@ -79,18 +80,18 @@ def fit_em(
     rounding of `dtype`. The floor on D does not change that: each D's likelihood has one maximum.
 
     Args:
-        x: Images (n, …) in [0, 1], flattened to (n, d); or torch.uint8, levels from 0 to 255
-            that mean 255ths, which are converted a chunk at a time and may lie in a file that is
-            mapped into memory.
+        x: Images (n, …), flattened to (n, d): floats in [0, 1] (much wider ranges warn), or
+            torch.uint8, levels from 0 to 255 that mean 255ths, which are converted a chunk at a
+            time and may lie in a file that is mapped into memory.
         components: K, the number of components to fit.
         latent: l, the number of factors of each component.
         seed: Seed of the random generators that start k-means and re-seed empty components.
         isotropic: Whether a component has one noise variance instead of one a pixel.
-        noise_floor: The smallest noise variance; by default that of 8-bit quantisation.
+        noise_floor: The smallest noise variance; by default that of 8-bit images in [0, 1].
         max_iterations: The largest number of iterations; reaching it warns.
         tolerance: The relative improvement of the log-likelihood below which the fit stops.
         dtype: The dtype of products with the images, torch.float32 or torch.float64. In the
-            former, rounding may end a fit some iterations early, a few nats below the latter's.
+            former, rounding may end a fit a few nats early; one that it spoils warns.
         device: The device on which products with the images run.
         chunk: How many images are scored at a time; bounds the working memory.
 
@@ -98,7 +99,7 @@ def fit_em(
         The fitted mixture in float64, and how the fit went.
 
     Raises:
-        BayesgapError: images or settings that no density can be fitted to.
+        BayesgapError: images, a range of theirs, or settings that no density can be fitted to.
 
     Example:
         >>> x = torch.rand(100, 1, 2, 2, generator=torch.Generator().manual_seed(0))
@@ -108,16 +109,15 @@ def fit_em(
     """
     check_schedule(max_iterations, chunk, dtype, device)
     x = check_images(x, components, latent, noise_floor)
-    varying = varying_pixels(x, isotropic)
+    near = prepare(x, noise_floor, dtype)
+    varying = varying_pixels(near.images, isotropic)
     start = initialise(
-        x, components, latent, isotropic=isotropic, noise_floor=noise_floor, seed=seed
+        near.images, components, latent, isotropic=isotropic, noise_floor=noise_floor, seed=seed
     ).at(varying)
     workspace = torch.empty(2, min(chunk, len(x)), len(varying), dtype=dtype, device=device)
-    climb = _Climb(x, varying, start, workspace, isotropic, noise_floor, seed)
+    climb = _Climb(near.images, varying, start, workspace, isotropic, noise_floor, seed)
     climb.run(max_iterations, tolerance)
-    climb.warn(components, max_iterations, tolerance)
-    parameters = _with_constant(climb.parameters, unit_values(x[0]), varying, noise_floor)
-    return Fit(parameters.density(), climb.history, climb.reseeded, climb.dropped, climb.converged)
+    return climb.fit(near, components, max_iterations, tolerance)
 
 
 class _Climb:
@@ -191,23 +191,44 @@ class _Climb:
                 self.generator,
             )
 
-    def warn(self, components: int, max_iterations: int, tolerance: float) -> None:
-        """Warn the caller of `fit_em` of iterations that ran out, and of dropped components."""
-        if not self.converged:
-            warnings.warn(
+    def fit(self, near: Prepared, components: int, max_iterations: int, tolerance: float) -> Fit:
+        """What `fit_em` returns, once its caller was told of what went wrong."""
+        image = unit_values(self.x[0])
+        parameters = _with_constant(self.parameters, image, self.varying, self.noise_floor)
+        density, exact = near.fitted(parameters, self.workspace.device)
+        if self.converged:
+            self.converged = self._is_sound(exact, tolerance, near.found)
+        else:
+            self._warn(
                 f"EM stopped after {max_iterations} iterations before its relative improvement "
-                f"fell below {tolerance:g}: raise max_iterations.",
-                ConvergenceWarning,
-                stacklevel=3,
+                f"fell below {tolerance:g}: raise max_iterations."
             )
         left = len(self.parameters.weights)
         if left < components:
-            warnings.warn(
+            self._warn(
                 f"{components - left} of {components} components stayed empty and were dropped: "
-                "ask for fewer.",
-                ConvergenceWarning,
-                stacklevel=3,
+                "ask for fewer."
             )
+        return Fit(density, self.history, self.reseeded, self.dropped, self.converged, exact)
+
+    def _is_sound(self, exact: float, tolerance: float, found: Range) -> bool:
+        """Whether rounding did not end the fit, nor spoil the log-likelihood that it ended at."""
+        before, last = self.history[-2:]
+        allowed = allowed_rounding(exact, self.x.shape[1], tolerance)
+        if before - last <= allowed and abs(last - exact) <= allowed:
+            return True
+        what_to_do = remedies(found, self.noise_floor, self.workspace.dtype)
+        self._warn(
+            f"EM stopped and has not converged: its log-likelihood went from {before:.6g} to "
+            f"{last:.6g} nats, which rounding has spoilt (the density's is {exact:.6g}); "
+            f"{what_to_do}",
+            stacklevel=5,
+        )
+        return False
+
+    def _warn(self, message: str, stacklevel: int = 4) -> None:
+        """Warn the caller of `fit_em`, which called `fit`, which called this."""
+        warnings.warn(message, ConvergenceWarning, stacklevel=stacklevel)
 
 
 def expectation(

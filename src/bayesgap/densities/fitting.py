@@ -81,7 +81,12 @@ class Fit:
             log-likelihood may fall after them.
         dropped: The iterations after which components that stayed empty were removed; the
             log-likelihood may fall after them too, and nowhere else.
-        converged: Whether the relative improvement fell below the tolerance.
+        converged: Whether the relative improvement fell below the tolerance. Never of a
+            log-likelihood that fell, or that differs from the density's own, by more than rounding
+            accounts for: 0.1 nats an image, or 0.001 a pixel value, or the tolerance, whichever
+            is most.
+        log_likelihood: Mean log-likelihood in nats per image of the density itself, as its
+            `log_prob` gives it in float64: after the last iteration, free of the fit's rounding.
 
     Example:
         >>> x = torch.rand(100, 1, 2, 2, generator=torch.Generator().manual_seed(0))
@@ -95,6 +100,7 @@ class Fit:
     reseeded: list[int]
     dropped: list[int]
     converged: bool
+    log_likelihood: float
 
 
 def is_levels(x: Tensor) -> bool:

@@ -4,10 +4,12 @@ Three requirements shaped this module. The paper's noise (standard deviation 0.0
 log-densities of millions of nats that cancel, so every derived quantity is computed in float64
 and relative to a point amid the means. All components are scored at once by matrix products,
 in chunks of images, so that memory does not grow with their number. And a density is a
-`torch.nn.Module`, so that whatever contains one moves to a device with it.
+`torch.nn.Module`, so that whatever contains one moves to a device with it; its parameters are plain
+tensors that anyone can edit, so what was derived from them is derived anew when they have changed.
 """
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,12 +18,16 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bayesgap import files
-from bayesgap.densities.base import check_count
+from bayesgap.densities.base import PRECISIONS, PreciseModule, check_count, check_precision
 from bayesgap.errors import BayesgapError
 
 PARAMETERS = ("weights", "means", "factors", "noise")  # in files, and of the constructor
 LOST = 1e-14  # share of a pivot in its row of M = I + AᵀD⁻¹A; no digit of less is right
 ROUNDING = 1e-12  # that a sum of normalised weights may be off by
+SINGULAR = (
+    "The factors of a mixture are too large for its noise: I + AᵀD⁻¹A is singular in float64. "
+    "Raise the noise or scale the factors down."
+)
 CHUNK_BYTES = 64 * 2**20  # of working memory for each chunk of images
 
 
@@ -47,12 +53,18 @@ def whiten(
     With M = I + AᵀD⁻¹A = L Lᵀ and W = L⁻¹AᵀD⁻¹, the squared Mahalanobis distance is
     ‖D^(-1/2)(x − mu)‖² − ‖W(x − mu)‖² and log|Σ| = log|M| + Σ log D. Everything is relative to
     the average of the means, so that a common offset of the data costs no precision.
+
+    Raises:
+        BayesgapError: M is singular in the dtype of the arguments.
     """
     dimension, latent = factors.shape[1:]
     inverse_noise = 1 / noise
     scaled_factors = factors * inverse_noise[:, :, None]
     capacitance = factors.mT @ scaled_factors + torch.eye(latent).to(factors)
-    cholesky = torch.linalg.cholesky(capacitance)
+    try:
+        cholesky = torch.linalg.cholesky(capacitance)
+    except RuntimeError as error:  # torch.linalg.LinAlgError
+        raise BayesgapError(SINGULAR) from error
     loadings = torch.linalg.solve_triangular(cholesky, scaled_factors.mT, upper=False)
     centre = means.mean(dim=0)
     offsets = means - centre
@@ -89,21 +101,30 @@ def score(
     Returns:
         log N(x; mu_k, Σ_k) in nats, (K, n), and the projections of x, (K, l + 1, n), of which
         the first l are W(x − mu_k).
+
+    Raises:
+        BayesgapError: products are rounded to half precision, as within torch.autocast.
     """
     components, width = whitening.shifts.shape
-    projected = torch.addmm(
-        whitening.shifts.flatten()[:, None], whitening.projections.flatten(0, 1), centred.mT
+    projected = _precise(
+        torch.addmm(
+            whitening.shifts.flatten()[:, None], whitening.projections.flatten(0, 1), centred.mT
+        )
     ).reshape(components, width, -1)
     explained = projected[:, :-1].square().sum(dim=1)
     spread = whitening.inverse_noise @ squared.mT
     return projected[:, -1] + 0.5 * (explained - spread), projected
 
 
-class MixtureOfFactorAnalyzers(nn.Module):
+class MixtureOfFactorAnalyzers(PreciseModule):
     """The density Σ_k pi_k N(mu_k, A_k A_kᵀ + diag(D_k)) on vectors of length d.
 
     Each of the K components is a Gaussian with l latent factors (equation 11 of the paper). All
-    quantities are float64 unless the module is moved to another dtype; inputs follow the module.
+    quantities are float64 unless the module is moved to float32; inputs follow the module.
+
+    Parameters may be edited, in place or by assignment: all that the density gives follows them,
+    and what is no density any more is refused. What was made of it before, a classifier or a
+    certificate, is not changed.
 
     Example:
         >>> density = bayesgap.MixtureOfFactorAnalyzers(
@@ -151,23 +172,40 @@ class MixtureOfFactorAnalyzers(nn.Module):
         self._derive()
         nn.Module.register_load_state_dict_post_hook(self, _derive_after_loading)
 
+    @torch.no_grad()
     def _derive(self) -> None:
-        """Derive from the parameters what scoring needs, in float64."""
+        """Derive from the parameters what scoring needs, in float64; refuse those of no density."""
+        _check(*(getattr(self, name) for name in PARAMETERS))
+        for name in PARAMETERS:
+            check_precision(getattr(self, name).dtype, type(self).__name__)
         exact = [getattr(self, name).double() for name in PARAMETERS[1:]]
-        singular = BayesgapError(
-            "The factors of a mixture are too large for its noise: I + AᵀD⁻¹A is singular in "
-            "float64. Raise the noise or scale the factors down."
-        )
-        try:
-            whitening = whiten(*exact)
-        except RuntimeError as error:  # torch.linalg.LinAlgError, of the Cholesky factorisation
-            raise singular from error
+        whitening = whiten(*exact)
         # Whether a factorisation of what is singular fails depends on the machine.
         pivots = whitening.cholesky.diagonal(dim1=1, dim2=2).square()
         if (pivots <= LOST * whitening.cholesky.square().sum(dim=2)).any():
-            raise singular
+            raise BayesgapError(SINGULAR)
         for name, tensor in whitening._asdict().items():
             self.register_buffer(f"_{name}", tensor.to(self.means), persistent=False)
+        self._remember()
+
+    def _remember(self) -> None:
+        """Keep copies of the parameters that the derived quantities belong to."""
+        self._derived_from = [getattr(self, name).clone() for name in PARAMETERS]
+
+    def _follow(self) -> None:
+        """Derive anew where parameters were edited.
+
+        Their values are compared, since version counters do not see what NumPy or `.data` write.
+        """
+        if not all(map(_same, (getattr(self, name) for name in PARAMETERS), self._derived_from)):
+            self._derive()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+        """What moves and casts the module; derived quantities go with their parameters."""
+        self._follow()
+        super()._apply(fn, recurse)
+        self._remember()
+        return self
 
     @property
     def components(self) -> int:
@@ -191,7 +229,11 @@ class MixtureOfFactorAnalyzers(nn.Module):
 
     @property
     def whitening(self) -> Whitening:
-        """The derived quantities that `score` uses."""
+        """A copy of the derived quantities that `score` uses."""
+        self._follow()
+        return Whitening(*(tensor.clone() for tensor in self._whitening()))
+
+    def _whitening(self) -> Whitening:
         return Whitening(*(getattr(self, f"_{name}") for name in Whitening._fields))
 
     def component_log_prob(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n K"]:
@@ -203,14 +245,16 @@ class MixtureOfFactorAnalyzers(nn.Module):
             x: The points, (n, d), of any floating-point type; they are cast to the density's.
 
         Raises:
-            BayesgapError: x has another width than d.
+            BayesgapError: x has another width than d, or the parameters were edited and are those
+                of no density.
         """
+        self._follow()
         if x.shape[1] != self.dimension:
             raise BayesgapError(
                 f"Points of {x.shape[1]} values were given to a density over {self.dimension}."
             )
         x = x.to(self.means)
-        whitening = self.whitening
+        whitening = self._whitening()
         width = self.components * (self.latent + 4) + 2 * self.dimension
         rows = max(1, CHUNK_BYTES // (width * x.element_size()))
         scores, log_weights = [], self.log_weights
@@ -258,6 +302,7 @@ class MixtureOfFactorAnalyzers(nn.Module):
             BayesgapError: n is no number of points.
         """
         check_count(n)
+        self._follow()
         device, dtype = generator.device, self.means.dtype
         # torch refuses to draw none; one is drawn and left out.
         component = torch.multinomial(
@@ -273,17 +318,19 @@ class MixtureOfFactorAnalyzers(nn.Module):
         for chunk, own in zip(z.split(rows), component.split(rows), strict=True):
             codes = chunk.new_zeros(len(chunk), self.components, self.latent)
             codes[torch.arange(len(chunk), device=own.device), own] = chunk
-            signal.append(codes.flatten(1) @ basis)
+            signal.append(_precise(codes.flatten(1) @ basis))
         x = torch.cat(signal) + self.means[component] + self.noise[component].sqrt() * epsilon
         return x, component
 
     def covariance(self, component: int) -> Float[Tensor, "d d"]:
         """Σ_k = A_k A_kᵀ + diag(D_k) of one component, as a dense matrix."""
+        self._follow()
         factors = self.factors[component]
         return factors @ factors.mT + torch.diag(self.noise[component])
 
     def parameters_for_file(self) -> dict[str, Tensor]:
         """The tensors that define the density, under the names of the constructor's arguments."""
+        self._follow()
         return {name: getattr(self, name) for name in PARAMETERS}
 
     def save(self, path: str | Path) -> None:
@@ -316,6 +363,22 @@ class MixtureOfFactorAnalyzers(nn.Module):
     def extra_repr(self) -> str:
         """K, d and l."""
         return f"components={self.components}, dimension={self.dimension}, latent={self.latent}"
+
+
+def _precise(product: Tensor) -> Tensor:
+    """The product, unless it was rounded on the way."""
+    if product.dtype not in PRECISIONS:
+        raise BayesgapError(
+            f"Within torch.autocast a density's products are rounded to {product.dtype}, in which "
+            "log-densities are lost: leave autocast around it, or keep it in torch.float64."
+        )
+    return product
+
+
+def _same(now: Tensor, before: Tensor) -> bool:
+    """Whether two tensors are equal in all that scores depend on."""
+    alike = now.dtype == before.dtype and now.device == before.device
+    return alike and torch.equal(now, before)
 
 
 def _derive_after_loading(density: nn.Module, _: object) -> None:

@@ -24,6 +24,7 @@ from bayesgap.densities.fitting import (
     unit_values,
 )
 from bayesgap.densities.mfa import score, whiten
+from bayesgap.densities.ranges import Prepared, allowed_rounding, prepare
 from bayesgap.progress import progress
 
 PATIENCE = 3  # epochs in a row without enough improvement, after which a fit has converged
@@ -50,13 +51,13 @@ def fit_sgd(
     the floor. The learning rate falls to zero along a half cosine over `max_iterations`.
 
     Args:
-        x: Images (n, …) in [0, 1], flattened to (n, d); or torch.uint8, levels from 0 to 255
-            that mean 255ths, which are converted a mini-batch at a time.
+        x: Images (n, …), flattened to (n, d): floats in [0, 1] (much wider ranges warn), or
+            torch.uint8, levels of 255ths, which are converted a mini-batch at a time.
         components: K, the number of components to fit.
         latent: l, the number of factors of each component.
         seed: Seed of the random generators that start k-means and order the images.
         isotropic: Whether a component has one noise variance instead of one a pixel.
-        noise_floor: The smallest noise variance; by default that of 8-bit quantisation.
+        noise_floor: The smallest noise variance; by default that of 8-bit images in [0, 1].
         max_iterations: The largest number of epochs; reaching it warns.
         tolerance: The relative improvement of an epoch's mean log-likelihood on the best before
             it, below which, three times in a row, the fit stops.
@@ -69,7 +70,7 @@ def fit_sgd(
         The fitted mixture in float64, and how the fit went.
 
     Raises:
-        BayesgapError: images or settings that no density can be fitted to.
+        BayesgapError: images, a range of theirs, or settings that no density can be fitted to.
 
     Example:
         >>> x = torch.rand(100, 1, 2, 2, generator=torch.Generator().manual_seed(0))
@@ -79,26 +80,46 @@ def fit_sgd(
     """
     check_schedule(max_iterations, chunk, dtype, device)
     x = check_images(x, components, latent, noise_floor)
+    near = prepare(x, noise_floor, dtype)
     start = initialise(
-        x, components, latent, isotropic=isotropic, noise_floor=noise_floor, seed=seed
+        near.images, components, latent, isotropic=isotropic, noise_floor=noise_floor, seed=seed
     )
     trained = _Trained(start, isotropic, noise_floor, dtype, device)
-    optimiser = trained.optimiser(learning_rate, _deviation(x))
-    history, converged = _epochs(trained, optimiser, x, max_iterations, tolerance, chunk, seed)
-    if not converged:
-        _warn(max_iterations, tolerance)
-    density = trained.parameters().density()
-    return Fit(density, history, reseeded=[], dropped=[], converged=converged)
-
-
-def _warn(epochs: int, tolerance: float) -> None:
-    """Tell who called `fit_sgd` that it went on improving to its last epoch."""
-    warnings.warn(
-        f"SGD stopped after {epochs} epochs before its relative improvement fell below "
-        f"{tolerance:g}: raise max_iterations.",
-        ConvergenceWarning,
-        stacklevel=3,
+    optimiser = trained.optimiser(learning_rate, _deviation(near.images))
+    history, stood = _epochs(
+        trained, optimiser, near.images, max_iterations, tolerance, chunk, seed
     )
+    return _ended(near, trained, history, stood, tolerance)
+
+
+def _ended(
+    near: Prepared, trained: "_Trained", history: list[float], stood: bool, tolerance: float
+) -> Fit:
+    """What `fit_sgd` returns, once its caller was told of what went wrong.
+
+    Args:
+        near: The images.
+        trained: What was fitted to them.
+        history: Mean log-likelihood of each epoch.
+        stood: Whether epochs stopped gaining.
+        tolerance: The relative improvement below which they do.
+    """
+    density, exact = near.fitted(trained.parameters(), trained.means.device)
+    best, last = max(history), history[-1]
+    allowed = allowed_rounding(best, density.dimension, tolerance)
+    converged = stood and best - last <= allowed and last - exact <= allowed
+    message = (
+        f"SGD stopped after {len(history)} epochs before its relative improvement fell below "
+        f"{tolerance:g}: raise max_iterations."
+    )
+    if stood:
+        message = (
+            f"SGD stopped and has not converged: its log-likelihood fell from {best:.6g} to "
+            f"{last:.6g} nats (the density's is {exact:.6g}): lower learning_rate, or use fit_em."
+        )
+    if not converged:
+        warnings.warn(message, ConvergenceWarning, stacklevel=3)
+    return Fit(density, history, [], [], converged, exact)
 
 
 class _Trained:

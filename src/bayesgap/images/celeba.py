@@ -1,20 +1,15 @@
 """CelebA: the faces of a user's own copy of it, cut out as the paper's authors did.
 
-The data set must not be handed on, so nothing of it travels with the package. Here are the lists
-of a copy, with attributes and splits, and the tasks that they make of its faces; `celeba_cache`
-decodes the faces.
+The data set must not be handed on, so nothing of it travels with the package. Here are the faces
+of a copy and the tasks that its lists make of them; `celeba_lists` reads the lists, with attributes
+and splits, and `celeba_cache` decodes the faces.
 """
 
-import csv
 import hashlib
 import os
-import re
-import sys
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache as remember
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -32,9 +27,10 @@ from bayesgap.images.celeba_cache import (
     place_of,
     read_cache,
 )
+from bayesgap.images.celeba_lists import LAST_OF_SPLITS as LAST_OF_SPLITS
+from bayesgap.images.celeba_lists import NAME, WITH, Table, read_attributes, read_splits, say
 
 SPLITS = {"train": 0, "validation": 1, "test": 2}  # as list_eval_partition numbers them
-LAST_OF_SPLITS = (162_770, 182_637)  # the last training and the last validation image
 # The paper's attributes (appendix B.1), and what faces without and with one are called.
 ATTRIBUTES = {
     "Bangs": ("no bangs", "bangs"),
@@ -52,10 +48,7 @@ ATTRIBUTES = {
 }
 
 FOLDER = "img_align_celeba"
-ATTRIBUTE_LISTS = ("list_attr_celeba.txt", "list_attr_celeba.csv")
-PARTITIONS = ("list_eval_partition.txt", "list_eval_partition.csv")
-NAME = re.compile(r"(\d{6})\.jpg", re.ASCII)
-SIGNS = {"1": 1, "-1": 0, "0": 0}  # the official list has −1 for 0
+PNG_FOLDER = "img_align_celeba_png"  # as the official archive of PNG files unpacks
 
 
 @dataclass(frozen=True)
@@ -224,10 +217,16 @@ def open_celeba(
 ) -> CelebA:
     """Open a copy of CelebA: decode its images, or find them decoded.
 
-    The copy has the standard layout: aligned images in img_align_celeba, beside it
-    list_attr_celeba.txt or .csv, and list_eval_partition.txt or .csv; without the latter the
-    official split by number holds. Any of the images may be missing. Files that are no aligned
-    images, and images that the list does not name, are left out with a message on standard error.
+    The copy has the standard layout: aligned images in img_align_celeba (or PNG files in
+    img_align_celeba_png), beside it list_attr_celeba.txt or .csv, and list_eval_partition.txt or
+    .csv; without the latter the official split by number holds. Any of the images may be missing.
+    Files that are no aligned images, and images that the list does not name, are left out with a
+    message on standard error.
+
+    A list starts with the number of images and a line of attributes, or with a line of names whose
+    first is image_id. Commas, semicolons, tabs or blanks part its columns; 1 and True are images
+    with the attribute, -1, 0 and False those without, 0 and -1 not in one column. A name that is
+    listed twice has the same values both times.
 
     The decoded faces are used again until the names, sizes or times of the images change.
 
@@ -237,8 +236,9 @@ def open_celeba(
         workers: Threads that decode, where the copy is not decoded yet; by default one a core.
 
     Raises:
-        BayesgapError: no such folder, no attribute list or one that cannot be read, no image that
-            can be used, a cache that cannot be written to, or fewer than 1 worker.
+        BayesgapError: no such folder, no attribute list or one that cannot be read or that can be
+            read in two ways, two files for one image, no image that can be used, a cache that
+            cannot be written to, or fewer than 1 worker.
     """
     folder = Path(folder).expanduser()
     workers = (os.cpu_count() or 1) if workers is None else workers
@@ -246,44 +246,33 @@ def open_celeba(
         raise BayesgapError(f"Decoding needs at least 1 worker; got {workers}.")
     if not folder.is_dir():
         raise BayesgapError(f"There is no folder {folder}.")
-    table = _read_attributes(folder)
+    table = read_attributes(folder, FOLDER)
     images = _image_folder(folder)
     listing, skipped = _list(images, table)
     place, digest = place_of(images, cache), _digest(listing)
     decoded = read_cache(place, digest)
     if decoded is None:
         if len(listing) < len(table.numbers):
-            _say(f"{images} holds {len(listing):,} of the {len(table.numbers):,} images listed.")
+            say(f"{images} holds {len(listing):,} of the {len(table.numbers):,} images listed.")
         decoded = decode_all(images, list(listing), place, digest, workers)
     skipped |= decoded.unreadable
     if skipped:
-        _say(f"{images}: {len(skipped)} files are left out{first_reasons(skipped)}.")
+        say(f"{images}: {len(skipped)} files are left out{first_reasons(skipped)}.")
     missing = len(table.numbers) - len(listing)
     return _with_lists(folder, place, table, decoded, skipped, missing)
-
-
-# The lists.
-
-
-class _Table(NamedTuple):
-    """Rows of small numbers by image number, ascending."""
-
-    columns: tuple[str, ...]
-    numbers: Int[np.ndarray, " n"]
-    values: np.ndarray
 
 
 def _with_lists(
     folder: Path,
     place: Path,
-    table: _Table,
+    table: Table,
     decoded: Decoded,
     skipped: dict[str, str],
     missing: int,
 ) -> CelebA:
     """The decoded faces with what the lists of the copy say of them."""
-    has = table.values[np.searchsorted(table.numbers, decoded.numbers)] == 1
-    splits = _splits(folder, decoded.numbers)
+    has = table.values[np.searchsorted(table.numbers, decoded.numbers)] == WITH
+    splits = read_splits(folder, decoded.numbers)
     whole = hashlib.sha256(dump([decoded.checksum, table.columns]).encode())
     for array in (decoded.numbers, has, splits):
         whole.update(np.ascontiguousarray(array).tobytes())
@@ -300,104 +289,21 @@ def _with_lists(
     )
 
 
-def _read_attributes(folder: Path) -> _Table:
-    path = _first_of(folder, ATTRIBUTE_LISTS)
-    if path is None:
-        raise BayesgapError(
-            f"{folder} holds neither {' nor '.join(ATTRIBUTE_LISTS)}: give the folder that holds "
-            f"CelebA's attribute list and {FOLDER}."
-        )
-    lines = _lines(path)
-    if path.suffix == ".csv":
-        return _read_csv(path, lines, SIGNS)
-    if len(lines) < 2 or not lines[0].strip().isdecimal():
-        raise BayesgapError(
-            f"{path} does not start with the number of images and a line of attributes: "
-            "download it again."
-        )
-    columns = tuple(lines[1].split())
-    return _table(path, 3, (line.split() for line in lines[2:]), columns, SIGNS)
-
-
-def _splits(folder: Path, numbers: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    path = _first_of(folder, PARTITIONS)
-    if path is None:
-        return np.searchsorted(LAST_OF_SPLITS, numbers)
-    allowed = {str(split): split for split in SPLITS.values()}
-    lines = _lines(path)
-    if path.suffix == ".csv":
-        table = _read_csv(path, lines, allowed)
-    else:
-        table = _table(path, 1, (line.split() for line in lines), ("partition",), allowed)
-    rows = np.searchsorted(table.numbers, numbers).clip(max=len(table.numbers) - 1)
-    named = table.numbers[rows] == numbers
-    if not named.all():
-        first = f"{numbers[~named][0]:06}.jpg"
-        _say(f"{path} does not name {(~named).sum()} images, first {first}: they are in no split.")
-    return np.where(named, table.values[rows, 0], -1).astype(np.int64)
-
-
-def _first_of(folder: Path, names: Sequence[str]) -> Path | None:
-    return next((folder / name for name in names if (folder / name).is_file()), None)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BayesgapError(f"{path} cannot be read: {error}.") from error
-
-
-def _read_csv(path: Path, lines: list[str], allowed: dict[str, int]) -> _Table:
-    rows = csv.reader(lines)
-    columns = next(rows, [])
-    if len(columns) < 2 or columns[0] != "image_id":
-        raise BayesgapError(
-            f"{path} does not start with a line 'image_id,…' of names: download it again."
-        )
-    return _table(path, 2, rows, tuple(columns[1:]), allowed)
-
-
-def _table(
-    path: Path,
-    line: int,
-    rows: Iterator[list[str]],
-    columns: tuple[str, ...],
-    allowed: dict[str, int],
-) -> _Table:
-    """Rows of an image's name and a value for each column; `line` is the number of the first."""
-    values: dict[int, list[int]] = {}
-    for line, (name, *cells) in enumerate((row or [""] for row in rows), line):  # noqa: B020
-        if not name and not cells:
-            continue
-        matched = NAME.fullmatch(name)
-        if not matched or len(cells) != len(columns) or not allowed.keys() >= set(cells):
-            raise BayesgapError(
-                f"Line {line} of {path} is not a name like 000001.jpg and {len(columns)} values "
-                f"of {', '.join(allowed)}: download the file again."
-            )
-        values[int(matched[1])] = [allowed[cell] for cell in cells]
-    if not values:
-        raise BayesgapError(f"{path} names no image: download it again.")
-    numbers = np.array(sorted(values), dtype=np.int64)
-    return _Table(columns, numbers, np.array([values[n] for n in numbers.tolist()], dtype=np.int8))
-
-
 # The images.
 
 
 def _image_folder(folder: Path) -> Path:
-    images = folder / FOLDER
-    if not images.is_dir():
+    images = next((folder / n for n in (FOLDER, PNG_FOLDER) if (folder / n).is_dir()), None)
+    if images is None:
         raise BayesgapError(f"{folder} holds no folder {FOLDER}: put the aligned images there.")
-    nested = images / FOLDER  # as an archive of them that is much passed on unpacks
+    nested = images / images.name  # as an archive of them that is much passed on unpacks
     return nested if nested.is_dir() else images
 
 
-def _list(images: Path, table: _Table) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
+def _list(images: Path, table: Table) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
     """Size and time of each image that the list names, in order, and the files left out."""
     known = set(table.numbers.tolist())
-    listing, skipped = {}, {}
+    listing, skipped, names = {}, {}, dict[int, str]()
     with os.scandir(images) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             matched = NAME.fullmatch(entry.name)
@@ -405,6 +311,11 @@ def _list(images: Path, table: _Table) -> tuple[dict[str, tuple[int, int]], dict
                 skipped[entry.name] = "is not named like 000001.jpg"
             elif int(matched[1]) not in known:
                 skipped[entry.name] = "is not in the attribute list"
+            elif names.setdefault(int(matched[1]), entry.name) != entry.name:
+                raise BayesgapError(
+                    f"{images} holds both {names[int(matched[1])]} and {entry.name}, and they may "
+                    "differ: keep files of one kind."
+                )
             else:
                 about = entry.stat()
                 listing[entry.name] = (about.st_size, about.st_mtime_ns)
@@ -419,9 +330,3 @@ def _list(images: Path, table: _Table) -> tuple[dict[str, tuple[int, int]], dict
 def _digest(listing: dict[str, tuple[int, int]]) -> str:
     text = "\n".join(f"{name} {size} {time}" for name, (size, time) in listing.items())
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-@remember
-def _say(message: str) -> None:
-    """Once a process: a copy is opened for each of twelve tasks."""
-    print(message, file=sys.stderr, flush=True)

@@ -30,6 +30,7 @@ from bayesgap.progress import progress
 IMAGE_SHAPE = (3, 64, 64)
 ALIGNED_SIZE = (178, 218)  # width and height of an aligned image
 CROP = (25, 50, 153, 178)  # left, upper, right, lower: columns 25 to 153, rows 50 to 178
+PNG_MODES = ("RGB", "L")  # others have an alpha channel, a palette or 16 bits
 FORMAT = 1  # of the cache; another crop or filter needs another
 FACES, INDEX = "faces.npy", "index.json"
 TOGETHER = 64  # faces that a thread decodes in a row: handing over single ones costs a fifth
@@ -89,13 +90,16 @@ def decode(path: Path) -> UInt8[np.ndarray, "3 64 64"] | str:
     Args:
         path: The file of the aligned image.
     """
+    kind = "PNG" if path.suffix.lower() == ".png" else "JPEG"
     try:
-        with Image.open(path, formats=("JPEG",)) as image:
+        with Image.open(path, formats=(kind,)) as image:
+            if kind == "PNG" and image.mode not in PNG_MODES:
+                return f"is a PNG image of mode {image.mode}, not {' or '.join(PNG_MODES)}"
             if image.size != ALIGNED_SIZE:  # known before any pixel is decoded
                 return f"is of {image.size[0]}×{image.size[1]} pixels, not 178×218"
             square = image.convert("RGB").crop(CROP)
     except UnidentifiedImageError:
-        return "is no JPEG image"
+        return f"is no {kind} image"
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         return f"cannot be decoded: {getattr(error, 'strerror', None) or error}"
     # When it reduces, Pillow widens the bilinear filter by the factor: along each axis 4 pixels

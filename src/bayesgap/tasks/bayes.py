@@ -15,14 +15,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from bayesgap.densities.base import Density
+from bayesgap.densities.base import Density, PreciseModule
 from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
 from bayesgap.errors import BayesgapError
 
 Rule = Literal["log-sum-exp", "max-component"]
 
 
-class OptimalClassifier(nn.Module, ABC):
+class OptimalClassifier(PreciseModule, ABC):
     """argmax over classes of log prior + log p(x given class).
 
     The logits are log-joints less their mean over classes, divided by a temperature: decisions

@@ -3,7 +3,7 @@ import torch
 
 from bayesgap.attacks.boundary import BoundaryWalk
 from bayesgap.attacks.library import Foolbox
-from bayesgap.attacks.named import PRESETS, named_attack
+from bayesgap.attacks.named import PRESETS, WITH_POOL, named_attack
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import LinearSVM
 from bayesgap.errors import BayesgapError
@@ -11,9 +11,8 @@ from toys import normal
 
 
 def test_the_attacks_that_the_results_use_have_names():
-    assert {"ld-grad", "ld-grad-tight", "closed-form", "ddn", "cw-l2", "boundary-walk"} <= set(
-        PRESETS
-    )
+    used = {"ld-grad", "ld-grad-tight", "closed-form", "ddn", "cw-l2"}
+    assert used | {"boundary-walk", "score-walk", "decision-walk"} <= set(PRESETS)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -48,8 +47,8 @@ def test_an_unknown_name_is_refused_with_those_that_are_known():
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_only_a_boundary_walk_needs_a_pool(name):
-    if name == "boundary-walk":
+def test_only_walks_from_samples_need_a_pool(name):
+    if name in WITH_POOL:
         with pytest.raises(BayesgapError, match="starts from samples"):
             named_attack(name)
     else:

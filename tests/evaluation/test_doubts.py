@@ -94,7 +94,6 @@ FLATTERERS = {
         False,
     ),
     "another range": (lambda net, x: net(x / 255), names.RANGE, True),
-    "inverted": (lambda net, x: net(1 - x), names.RANGE, True),
     "exchanged outputs": (lambda net, x: net(x).flip(1), names.LABELS, True),
     "sign": (lambda net, x: (net(x) - net(x).flip(1)).sign(), names.SATURATED, False),
     "constant": (lambda net, x: 0 * net(x) + torch.tensor([2.0, 1.0]), names.ACCURACY, True),

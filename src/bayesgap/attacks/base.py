@@ -126,8 +126,7 @@ class Attack(ABC):
         self, classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]
     ) -> Float[Tensor, "n C H W"]:
         """Attack only what is decided as y; the rest is adversarial as it is."""
-        start = decisions(classifier, x)
-        rows = (start == y.cpu()).nonzero().flatten().to(x.device)
+        rows = self._decided(classifier, x, y)
         images = x.clone()
         if len(rows):
             found = self.run(classifier, x[rows], y.to(x.device)[rows])
@@ -139,6 +138,12 @@ class Attack(ABC):
                 )
             images[rows] = found.detach().to(x)
         return images
+
+    def _decided(
+        self, classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]
+    ) -> Int[Tensor, " r"]:
+        """Which of the images are decided as y, and so attacked."""
+        return (decisions(classifier, x) == y.cpu()).nonzero().flatten().to(x.device)
 
     @abstractmethod
     def run(

@@ -136,7 +136,7 @@ def nearest_crossing(
         crossing = bisect(gap, x, start, FIRST_BISECTIONS)
         walked = walk(classifier, x, y, crossing, steps)
         # Rounding may take the end back to the near side; then the start is not lost with it.
-        for z in (start, crossing, _beyond(gap, x, walked)):
+        for z in (start, crossing, beyond(gap, x, walked)):
             with torch.no_grad():
                 # Not by the gap: where logits are equal it is 0, and the first of them decides.
                 stays = classifier(z.clone()).argmax(dim=1) == y
@@ -159,12 +159,12 @@ def settled(
             image itself.
         bisections: How often to halve the segment from image to success.
     """
-    end = _beyond(gap, x, bisect(gap, x, best, bisections))
+    end = beyond(gap, x, bisect(gap, x, best, bisections))
     with torch.no_grad():
         return torch.where(by_image(gap(end) < 0), end, best)
 
 
-def _beyond(
+def beyond(
     gap: Gap, x: Float[Tensor, "n C H W"], z: Float[Tensor, "n C H W"]
 ) -> Float[Tensor, "n C H W"]:
     """z further from x until rounding cannot take it back, as in a batch of another size.
@@ -173,6 +173,11 @@ def _beyond(
     0: beyond its own rounding, which is judged by its size at x and by what changes of the last
     bits make of it, as log-densities of millions of nats that cancel round coarser than their
     difference. Where it never does, as on a plateau, the first lengthening stands.
+
+    Args:
+        gap: The function of images that is negative on the far side.
+        x: The images.
+        z: A point on the far side for each.
     """
     epsilon = torch.finfo(x.dtype).eps
     length = norms(z - x)
@@ -269,6 +274,35 @@ def _shorten(
     return high, crossed
 
 
+def nearest_samples(
+    classifier: nn.Module,
+    x: Float[Tensor, "n C H W"],
+    y: Int[Tensor, " n"],
+    pool: Float[Tensor, "m C H W"],
+    count: int,
+) -> Iterator[Float[Tensor, "n C H W"]]:
+    """For each image the images of the pool that are decided otherwise, the nearest ones first.
+
+    Where there are fewer of them than asked for, others follow.
+
+    Args:
+        classifier: The classifier that decides.
+        x: The images.
+        y: The decision on each image.
+        pool: The images to choose from.
+        count: How many to yield, one for each image at a time; all where the pool holds fewer.
+    """
+    if not len(pool):
+        return
+    pool = placed(classifier, pool)
+    decided = decisions(classifier, pool).to(y.device)
+    distances = torch.cdist(x.flatten(1), pool.flatten(1))
+    distances = distances.masked_fill(decided[None] == y[:, None], torch.inf)
+    nearest = distances.topk(min(count, len(pool)), largest=False).indices
+    for index in nearest.unbind(dim=1):
+        yield pool[index]
+
+
 class BoundaryWalk(Attack):
     """Walks from every start at hand along the boundary to the point nearest to the image.
 
@@ -317,13 +351,4 @@ class BoundaryWalk(Attack):
     ) -> Iterator[Float[Tensor, "n C H W"]]:
         for attack in self.attacks:
             yield attack(classifier, x, y).images.to(x)
-        if not len(self.pool):
-            return
-        pool = placed(classifier, self.pool)
-        decided = decisions(classifier, pool).to(y.device)
-        distances = torch.cdist(x.flatten(1), pool.flatten(1))
-        distances = distances.masked_fill(decided[None] == y[:, None], torch.inf)
-        for index in distances.topk(min(self.samples, len(pool)), largest=False).indices.unbind(
-            dim=1
-        ):
-            yield pool[index]
+        yield from nearest_samples(classifier, x, y, self.pool, self.samples)

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from bayesgap.attacks.base import Adversarials, Attack
 from bayesgap.attacks.boundary import BoundaryWalk
+from bayesgap.attacks.decision_walk import DecisionWalk
 from bayesgap.attacks.fmn import FMN
 from bayesgap.attacks.ld_grad import LDGrad, TightLDGrad
 from bayesgap.attacks.library import Foolbox, cw_l2, cw_l2_strong, ddn, deepfool
 from bayesgap.attacks.linear import LinearClosedForm
 from bayesgap.attacks.pgd import PGD
+from bayesgap.attacks.score_walk import ScoreWalk
 from bayesgap.attacks.superdeepfool import SuperDeepFool
 from bayesgap.errors import BayesgapError
 from bayesgap.foreign import named_object
@@ -32,7 +34,12 @@ WITHOUT_POOL: dict[str, Callable[[], Attack]] = {
     "pgd": PGD,
 }
 BOUNDARY_WALK = "boundary-walk"
-PRESETS = (*WITHOUT_POOL, BOUNDARY_WALK)
+WITH_POOL: dict[str, Callable[[Tensor], Attack]] = {
+    BOUNDARY_WALK: lambda pool: BoundaryWalk(pool, attacks=[ddn()]),
+    "score-walk": ScoreWalk,
+    "decision-walk": DecisionWalk,
+}
+PRESETS = (*WITHOUT_POOL, *WITH_POOL)
 FOOLBOX = "foolbox:"
 
 
@@ -43,11 +50,11 @@ def named_attack(name: str, *, pool: Float[Tensor, "m C H W"] | None = None) -> 
         name: One of `PRESETS`; or "foolbox:", the class of any of foolbox's L2 minimisation
             attacks, and its settings, as in "foolbox:DDNAttack?steps=1000"; or "module:function",
             the name of a function of yours (see `FunctionAttack`), which is imported.
-        pool: Images from which "boundary-walk" starts, such as samples of the task; the others
-            need none.
+        pool: Images from which the walks of `WITH_POOL` start, such as samples of the task; the
+            others need none.
 
     Raises:
-        BayesgapError: no such name, module or function, or a boundary walk without a pool.
+        BayesgapError: no such name, module or function, or a walk without a pool.
 
     Example:
         >>> task = bayesgap.load_task("mnist-0-6/symmetric")
@@ -57,10 +64,10 @@ def named_attack(name: str, *, pool: Float[Tensor, "m C H W"] | None = None) -> 
     """
     if name in WITHOUT_POOL:
         return WITHOUT_POOL[name]()
-    if name == BOUNDARY_WALK:
+    if name in WITH_POOL:
         if pool is None:
             raise BayesgapError(f"A {name} starts from samples: give some of the task's as pool.")
-        return BoundaryWalk(pool, attacks=[ddn()])
+        return WITH_POOL[name](pool)
     if name.startswith(FOOLBOX):
         kind, _, query = name.removeprefix(FOOLBOX).partition("?")
         settings: dict[str, Any] = {
@@ -91,8 +98,8 @@ def as_attack(attack: AnyAttack, *, pool: Float[Tensor, "m C H W"] | None = None
 
     Args:
         attack: A name as of `named_attack`, an `Attack`, or a function as of `FunctionAttack`.
-        pool: Images from which "boundary-walk" starts, such as samples of the task; the others
-            need none.
+        pool: Images from which the walks of `WITH_POOL` start, such as samples of the task; the
+            others need none.
 
     Raises:
         BayesgapError: it is nothing of the kind.

@@ -93,10 +93,47 @@ def test_what_cannot_be_found_is_refused_in_a_sentence(name, why):
     assert str(refusal.value).endswith(".")
 
 
-def test_a_bug_in_a_users_module_is_not_hidden(workplace):
-    (workplace / "my_buggy_module.py").write_text("1 / 0\n")
-    with pytest.raises(ZeroDivisionError):
+@pytest.mark.parametrize(
+    ("source", "why", "line", "cause"),
+    [
+        ("x = 1\n1 / 0\n", "ZeroDivisionError: division by zero", 2, ZeroDivisionError),
+        ("\n\nassert False\n", "AssertionError", 3, AssertionError),
+        ("import no_such_library\n", "No module named 'no_such_library'", 1, ImportError),
+        ("import json\n\njson.loads('')\n", "JSONDecodeError: Expecting value", 3, ValueError),
+        ("import sys\nsys.exit(3)\n", "SystemExit: 3", 2, SystemExit),
+    ],
+)
+def test_a_module_that_fails_is_named_with_the_line_and_the_reason(
+    workplace, source, why, line, cause
+):
+    path = workplace / "my_buggy_module.py"
+    path.write_text(source)
+    with pytest.raises(BayesgapError, match="'my_buggy_module:attack' cannot be") as refusal:
         named_object("my_buggy_module:attack", "attack")
+    assert why in str(refusal.value)
+    assert str(refusal.value).endswith(f"({path}, line {line}).")
+    assert isinstance(refusal.value.__cause__, cause)
+
+
+def test_a_module_that_is_no_python_is_named_with_the_line(workplace):
+    (workplace / "my_unfinished_module.py").write_text("x = 1\ndef attack(:\n")
+    with pytest.raises(BayesgapError, match=r"invalid syntax \(my_unfinished_module.py, line 2\)"):
+        named_object("my_unfinished_module:attack", "attack")
+
+
+def test_the_line_is_that_of_the_users_module_which_fails(workplace):
+    (workplace / "my_outer_module.py").write_text("import my_inner_module\n")
+    (workplace / "my_inner_module.py").write_text("x = 0\n{}['key']\n")
+    inner = workplace / "my_inner_module.py"
+    with pytest.raises(BayesgapError) as refusal:
+        named_object("my_outer_module:attack", "attack")
+    assert f"KeyError: 'key' ({inner}, line 2)." in str(refusal.value)
+
+
+def test_an_interrupt_while_a_users_module_is_imported_stays_one(workplace):
+    (workplace / "my_long_module.py").write_text("raise KeyboardInterrupt\n")
+    with pytest.raises(KeyboardInterrupt):
+        named_object("my_long_module:attack", "attack")
 
 
 def test_no_stage_reaches_more_of_the_package_by_it():

@@ -288,8 +288,8 @@ def exam(
     attacks: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Names of attacks, foolbox:CLASS?setting=value, or module:function of your own; "
-            "by default all of the table, at all its temperatures.",
+            help="Names of attacks, LIBRARY:CLASS?setting=value (foolbox:DDNAttack?steps=50), or "
+            "module:function of your own; by default all of the table, at all its temperatures.",
             show_default=False,
         ),
     ] = None,

@@ -7,6 +7,8 @@ reaches rests on it (`runs.source`): all other imports of the package are writte
 import importlib
 import os
 import sys
+import sysconfig
+import traceback
 
 from bayesgap.errors import BayesgapError
 
@@ -21,7 +23,8 @@ def named_object(name: str, what: str) -> object:
         what: What it is to be, for messages: "attack".
 
     Raises:
-        BayesgapError: no such module or name, or one of this package's.
+        BayesgapError: no such module or name, one of this package's, or a module that fails when
+            it is imported, with the file and line where it does.
     """
     module, _, attribute = name.partition(":")
     if module.partition(".")[0] == OWN:
@@ -32,7 +35,21 @@ def named_object(name: str, what: str) -> object:
     sys.path.insert(0, here)
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, ValueError, AttributeError, TypeError) as error:
-        raise BayesgapError(f"The {what} {name!r} cannot be imported: {error}.") from error
+    except (Exception, SystemExit) as error:
+        raise BayesgapError(f"The {what} {name!r} cannot be imported: {_reason(error)}.") from error
     finally:
         sys.path.remove(here)
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, and the last line of the user's code on the way there, if any."""
+    libraries = tuple(sysconfig.get_path(n) for n in ("stdlib", "platstdlib", "purelib", "platlib"))
+    lines = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(("<", __file__, *libraries))
+    ]
+    if not lines:
+        return str(error)  # of a SyntaxError it names file and line
+    reason = f"{type(error).__name__}: {error}".removesuffix(": ")
+    return f"{reason} ({lines[-1].filename}, line {lines[-1].lineno})"

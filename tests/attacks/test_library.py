@@ -6,6 +6,7 @@ import torch
 from bayesgap.attacks.boundary import BoundaryWalk
 from bayesgap.attacks.ld_grad import LDGrad
 from bayesgap.attacks.library import BOUNDS_MARGIN, Foolbox, cw_l2, ddn
+from bayesgap.attacks.named import as_attack, named_attack
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import LinearSVM
 from bayesgap.errors import BayesgapError
@@ -175,9 +176,9 @@ def test_results_do_not_depend_on_the_global_generator_and_leave_it_alone():
     assert torch.equal(found[0].images, found[1].images)
 
 
-@pytest.mark.parametrize("name", ["DDN", "L2PGD", "base", "MinimizationAttack", ""])
+@pytest.mark.parametrize("name", ["DDN", "L2Pgd", "base", "MinimizationAttack", "Model", ""])
 def test_an_unknown_attack_is_refused_by_its_name(name):
-    with pytest.raises(BayesgapError, match=f"no minimisation attack called {name!r}"):
+    with pytest.raises(BayesgapError, match=f"foolbox has no attack called {name!r}"):
         Foolbox(name, name="unknown")
 
 
@@ -190,6 +191,91 @@ def test_an_unknown_setting_is_refused_by_its_name():
 def test_an_attack_that_minimises_another_norm_is_refused(attack):
     with pytest.raises(BayesgapError, match=f"foolbox's {attack} minimises .*, not L2"):
         Foolbox(attack, name="other")
+
+
+@pytest.mark.parametrize("attack", ["LinfPGD", "L1FastGradientAttack", "PGD"])
+def test_an_attack_that_limits_another_norm_is_refused(attack):
+    with pytest.raises(BayesgapError, match=r"foolbox's L\w+ limits L\w+ distance, not L2"):
+        Foolbox(attack)
+
+
+def test_instances_are_run_as_those_of_their_class_by_name():
+    linear, x = machine(), normal(2, 20, 1, 2, 2)
+    y = decisions(linear, x)
+    for instance, name in (
+        (foolbox.attacks.DDNAttack(steps=30), "foolbox:DDNAttack?steps=30"),
+        (foolbox.attacks.L2DeepFoolAttack(), "foolbox:L2DeepFoolAttack"),
+        (foolbox.attacks.L2FastGradientAttack(), "foolbox:FGM"),
+    ):
+        attack = as_attack(instance)
+        assert isinstance(attack, Foolbox)
+        assert attack.name == type(instance).__name__
+        found = attack(linear, x, y)
+        assert torch.equal(found.images, named_attack(name)(linear, x, y).images)
+
+
+@pytest.mark.parametrize("name", ["L2FastGradientAttack", "L2BasicIterativeAttack"])
+def test_an_attack_that_must_be_told_a_size_finds_the_smallest(name):
+    """On a hyperplane the gradient's step of that size is the best there is."""
+    linear = machine()
+    x = torch.cat([normal(2, 30, 1, 2, 2), 3 * normal(3, 6, 1, 2, 2)])
+    expected = hyperplane_distance(linear, x)
+    found = Foolbox(name, bounds_margin=50.0)(linear, x, decisions(linear, x))
+    assert found.success.all()
+    assert (found.sizes.numpy() >= expected * (1 - 1e-12)).all()
+    assert (found.sizes.numpy() <= 1.006 * expected + 1e-6).all()
+
+
+def test_an_attack_that_must_be_told_a_size_gives_up_where_there_is_nothing():
+    never = from_gap(lambda x: 1 + 0 * x.sum(dim=(1, 2, 3)))
+    x = normal(1, 3, 1, 2, 2)
+    assert not Foolbox("FGM")(never, x, torch.zeros(3, dtype=torch.int64)).success.any()
+
+
+def test_a_repeated_attack_is_run_through_foolboxs_own_repetition():
+    linear, x = machine(), normal(2, 10, 1, 2, 2)
+    y = decisions(linear, x)
+    noise = foolbox.attacks.L2AdditiveGaussianNoiseAttack()
+    one = as_attack(noise)(linear, x, y)
+    many = as_attack(noise.repeat(30))(linear, x, y)
+    assert many.sizes.mean() < one.sizes.mean()
+    ddns = as_attack(foolbox.attacks.DDNAttack(steps=30).repeat(2))(linear, x, y)
+    assert torch.equal(ddns.images, Foolbox("DDNAttack", steps=30)(linear, x, y).images)
+
+
+@pytest.mark.parametrize(
+    ("instance", "said"),
+    [
+        (foolbox.attacks.LinfDeepFoolAttack(), "LinfDeepFoolAttack minimises Linf.*, not L2"),
+        (foolbox.attacks.LinfPGD(), "limits Linf.*, not L2"),
+        (foolbox.attacks.InversionAttack(), "build it with distance=foolbox.distances.l2"),
+        (foolbox.attacks.SpatialAttack(), "SpatialAttack looks for no small distance"),
+    ],
+)
+def test_an_instance_that_looks_for_no_small_l2_is_refused(instance, said):
+    with pytest.raises(BayesgapError, match=said):
+        as_attack(instance)
+
+
+def test_an_instance_takes_no_settings():
+    with pytest.raises(BayesgapError, match="has its settings: build it with steps"):
+        Foolbox(foolbox.attacks.DDNAttack(), steps=3)
+
+
+def test_an_attack_for_any_distance_is_built_for_l2_by_name():
+    attack = named_attack("foolbox:InversionAttack")
+    linear, x = machine(), normal(2, 10, 1, 2, 2)
+    found = attack(linear, x, decisions(linear, x))
+    torch.testing.assert_close(
+        found.images[found.success], (x.min() + x.max() - x)[found.success], atol=1e-6, rtol=1e-6
+    )
+
+
+def test_what_foolbox_raises_is_a_sentence():
+    linear, x = machine(), normal(2, 10, 1, 2, 2)
+    blur = foolbox.attacks.GaussianBlurAttack(distance=foolbox.distances.l2, channel_axis=2)
+    with pytest.raises(BayesgapError, match=r"GaussianBlurAttack failed with ValueError: .*chan"):
+        as_attack(blur)(linear, x, decisions(linear, x))
 
 
 @pytest.mark.parametrize("attack", [ddn, LDGrad, lambda: BoundaryWalk(normal(0, 5, 1, 2, 2))])

@@ -1,9 +1,10 @@
 import pytest
 import torch
 
+from bayesgap.attacks.base import Attack
 from bayesgap.attacks.boundary import BoundaryWalk
 from bayesgap.attacks.library import Foolbox
-from bayesgap.attacks.named import PRESETS, WITH_POOL, named_attack
+from bayesgap.attacks.named import PRESETS, WITH_POOL, as_attack, named_attack
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import LinearSVM
 from bayesgap.errors import BayesgapError
@@ -74,8 +75,8 @@ def test_foolbox_attacks_are_named_with_their_settings(name, settings):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("foolbox:NoSuchAttack", "no minimisation attack called 'NoSuchAttack'"),
-        ("foolbox:LinfPGD", "no minimisation attack called 'LinfPGD'"),
+        ("foolbox:NoSuchAttack", "foolbox has no attack called 'NoSuchAttack'"),
+        ("foolbox:LinfPGD", "limits Linf.*, not L2"),
         ("foolbox:DDNAtack", "called 'DDNAtack'; it has .*DDNAttack"),
         ("foolbox:DDNAttack?speed=3", "cannot be set up: .*speed"),
         (
@@ -107,3 +108,70 @@ def test_a_function_of_the_working_directory_can_be_an_attack(tmp_path, monkeypa
     assert attack.name == "my_attacks:away"
     expected = (10 - 2 * x).flatten(1).norm(dim=1)
     assert torch.allclose(found.sizes[found.success], expected[found.success], rtol=1e-12)
+
+
+class Bad(Attack):
+    """A user's own attack with a mistake."""
+
+    def run(self, classifier, x, y):
+        raise KeyError("nothing")
+
+
+def bad(classifier, x, y):
+    return 1 / 0
+
+
+class BadObject:
+    def __call__(self, classifier, x, y):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("attack", "said", "cause"),
+    [
+        (Bad(), r"The attack Bad failed with KeyError: 'nothing'", KeyError),
+        (bad, "The attack bad failed with ZeroDivisionError: division by zero", ZeroDivisionError),
+        (BadObject(), "The attack BadObject failed with RuntimeError", RuntimeError),
+    ],
+)
+def test_an_exception_inside_a_users_attack_is_a_sentence_with_its_cause(attack, said, cause):
+    machine, x = LinearSVM(normal(0, 1, 4), normal(1, 1)), normal(2, 6, 1, 2, 2)
+    machine.train()
+    with pytest.raises(BayesgapError, match=f"^{said}$") as refusal:
+        as_attack(attack)(machine, x, decisions(machine, x))
+    assert isinstance(refusal.value.__cause__, cause)
+    assert machine.training
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_inside_a_users_attack_stays_one(stop):
+    def interrupted(classifier, x, y):
+        raise stop
+
+    machine, x = LinearSVM(normal(0, 1, 4), normal(1, 1)), normal(2, 6, 1, 2, 2)
+    with pytest.raises(stop):
+        as_attack(interrupted)(machine, x, decisions(machine, x))
+
+
+def test_a_bug_of_this_package_stays_one(monkeypatch):
+    attack = named_attack("ld-grad-tight")
+    monkeypatch.setattr(type(attack), "run", lambda *given: 1 / 0)
+    machine, x = LinearSVM(normal(0, 1, 4), normal(1, 1)), normal(2, 6, 1, 2, 2)
+    with pytest.raises(ZeroDivisionError):
+        attack(machine, x, decisions(machine, x))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (None, "got None"),
+        (["ddn"], r"got \['ddn'\]"),
+        (3, "got 3"),
+        (pytest, "got <module"),
+        (Bad, r"the class itself is none, Bad\(…\) is"),
+        (BadObject, r"the class itself is none, BadObject\(…\) is"),
+    ],
+)
+def test_what_is_no_attack_is_refused(given, said):
+    with pytest.raises(BayesgapError, match=rf"^An attack is a name, an Attack, .*{said}"):
+        as_attack(given)

@@ -4,6 +4,7 @@ from torch import nn
 
 from bayesgap import files
 from bayesgap.classifiers.allconv import AllConvolutional
+from bayesgap.classifiers.nearest import NearestNeighbour
 from bayesgap.classifiers.stored import from_tensors, to_tensors
 from bayesgap.classifiers.svm import train_linear_svm, train_rbf_svms
 from bayesgap.errors import BayesgapError
@@ -31,12 +32,16 @@ def rbf(classes):
     return train_rbf_svms(x, y, classes=classes, gammas=[0.01234567890123])[0]
 
 
+def nearest(classes):
+    return NearestNeighbour(*two_blobs(0, 40, SHAPE, classes))
+
+
 def images(classifier):
     return normal(0, 6, *SHAPE).to(next(iter(classifier.state_dict().values())))
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("make", [cnn, linear, rbf])
+@pytest.mark.parametrize("make", [cnn, linear, rbf, nearest])
 def test_a_stored_classifier_gives_the_same_logits_to_the_last_bit(make, classes):
     classifier = make(classes)
     again = from_tensors(*to_tensors(classifier))
@@ -72,7 +77,7 @@ def test_a_stored_network_of_other_scales_is_refused(scales):
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("make", [cnn, linear, rbf])
+@pytest.mark.parametrize("make", [cnn, linear, rbf, nearest])
 def test_so_does_one_from_a_file_wherever_its_tensors_lie_in_it(tmp_path, make, classes):
     classifier, path = make(classes), tmp_path / "classifier.safetensors"
     tensors, metadata = to_tensors(classifier)
@@ -84,7 +89,7 @@ def test_so_does_one_from_a_file_wherever_its_tensors_lie_in_it(tmp_path, make, 
         assert torch.equal(again(images(classifier)), classifier(images(classifier)))
 
 
-@pytest.mark.parametrize("make", [cnn, linear, rbf])
+@pytest.mark.parametrize("make", [cnn, linear, rbf, nearest])
 def test_a_stored_classifier_comes_back_frozen_and_in_evaluation_mode(make):
     again = from_tensors(*to_tensors(make(2)))
     assert not any(tensor.requires_grad for tensor in again.parameters())
@@ -102,7 +107,7 @@ def test_metadata_of_an_unknown_kind_are_refused_with_it(metadata):
         from_tensors({}, metadata)
 
 
-@pytest.mark.parametrize("make", [cnn, linear, rbf])
+@pytest.mark.parametrize("make", [cnn, linear, rbf, nearest])
 def test_a_stored_classifier_that_lacks_something_is_refused_with_its_name(make):
     tensors, metadata = to_tensors(make(2))
     name = sorted(tensors)[0]
@@ -117,7 +122,7 @@ def test_a_stored_network_of_another_size_is_refused():
         from_tensors(tensors, {**metadata, "width": 2})
 
 
-@pytest.mark.parametrize("make", [linear, rbf])
+@pytest.mark.parametrize("make", [linear, rbf, nearest])
 def test_a_machine_does_not_share_its_tensors_with_who_made_it(make):
     tensors, metadata = to_tensors(make(2))
     tensors = {name: tensor.clone() for name, tensor in tensors.items()}

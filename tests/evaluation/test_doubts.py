@@ -128,7 +128,8 @@ def test_where_gradients_mislead_the_sizes_are_those_of_the_plain_classifier(nam
     plain = present(quietly(Bent(known), known, per_class=15).best.mean).value
     found = quietly(Quantised(Bent(known), FLATTERERS[name][0]), known, per_class=15)
     assert "score-walk" in found.outcomes
-    assert present(found.best.mean).value == pytest.approx(plain, rel=0.03)
+    # Rounded pixels need to reach a threshold only, so that they can be broken a little nearer.
+    assert 0.93 < present(found.best.mean).value / plain < 1.03
     assert found.gap is not None
 
 

@@ -6,6 +6,8 @@ was asked for. A subclass holds its algorithm alone, and cannot report a success
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +27,7 @@ from bayesgap.norms import L2, Norm
 from bayesgap.progress import progress
 
 CHUNK = 256  # images attacked at a time
+OWN = __name__.partition(".")[0]
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,8 @@ class Attack(ABC):
         rows = self._decided(classifier, x, y)
         images = x.clone()
         if len(rows):
-            found = self.run(classifier, x[rows], y.to(x.device)[rows])
+            with _answerable(self):
+                found = self.run(classifier, x[rows], y.to(x.device)[rows])
             given = tuple(found.shape) if isinstance(found, Tensor) else f"a {type(found).__name__}"
             if given != tuple(x[rows].shape):
                 raise BayesgapError(
@@ -158,6 +162,31 @@ class Attack(ABC):
 def usable(x: Tensor) -> Tensor:
     """The values alone, as a tensor that autograd takes: without a history or inference mode."""
     return x.clone() if x.is_inference() else x.detach()
+
+
+@contextmanager
+def blaming(attack: str) -> Iterator[None]:
+    """Turn whatever someone else's attack raises into a sentence that names the attack.
+
+    Args:
+        attack: The attack's name.
+
+    Raises:
+        BayesgapError: the attack raised an exception, which is this one's cause.
+    """
+    try:
+        yield
+    except BayesgapError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0].removesuffix(": ")
+        raise BayesgapError(f"The attack {attack} failed with {reason}") from error
+
+
+def _answerable(attack: Attack) -> AbstractContextManager[None]:
+    """Blame a user's attack for what it raises; what this package's raise is a bug of ours."""
+    own = type(attack).__module__.partition(".")[0] == OWN
+    return nullcontext() if own else blaming(attack.name)
 
 
 def check(x: Tensor, y: Tensor) -> None:

@@ -1,36 +1,50 @@
-"""Foolbox's minimisation attacks behind this package's signature.
+"""Foolbox's attacks behind this package's signature.
 
-Foolbox clips to bounds. Samples of a density are not confined to [0, 1], so the bounds are the
-data's own range with a margin, wide enough not to bind; they are part of an attack's settings.
+Foolbox clips to bounds that it is told, so its units are pixel units; the bounds are part of an
+attack's settings (`attacks.box`).
 """
 
-import difflib
 import inspect
-from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import foolbox
 import torch
+from foolbox.attacks.base import (
+    AttackWithDistance,
+    FixedEpsilonAttack,
+    MinimizationAttack,
+    Repeated,
+)
 from foolbox.models.pytorch import PyTorchModel
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from bayesgap.attacks.base import Attack
-from bayesgap.attacks.boundary import value_and_gradient
+from bayesgap.attacks.adapters import check_settings, class_named, refuse_settings
+from bayesgap.attacks.boundary import by_image, value_and_gradient
+from bayesgap.attacks.box import Box, LibraryAttack, nearest_within
 from bayesgap.errors import BayesgapError
-from bayesgap.tasks.bayes import OptimalClassifier
 
 BOUNDS_MARGIN = 10.0  # pixel units beyond the smallest and largest value of the images
+FIRST = 0.1  # the first epsilon that is tried, in pixel units
 
 
-class Foolbox(Attack):
-    """Any of foolbox's minimisation attacks that minimise L2, by the name of its class."""
+class Foolbox(LibraryAttack):
+    """Any of foolbox's attacks that look for small L2, by the name of its class or itself.
+
+    Those that minimise are run as they are. Those that are told a size (`L2PGD` and other
+    attacks with a fixed epsilon) are run at many: for each image the size is doubled until the
+    attack succeeds within it, then bisected to half a percent; the nearest success counts.
+    """
+
+    unit = False
+    dtype = None
 
     def __init__(
         self,
-        attack: str,
+        attack: str | foolbox.attacks.base.Attack,
         *,
-        name: str,
+        name: str | None = None,
         bayes_logit_scale: float = 1.0,
         bounds_margin: float = BOUNDS_MARGIN,
         **settings: Any,
@@ -38,100 +52,120 @@ class Foolbox(Attack):
         """Build the attack.
 
         Args:
-            attack: The name of a class of `foolbox.attacks`, such as "DDNAttack".
-            name: What results call the attack.
+            attack: The name of a class of `foolbox.attacks`, such as "DDNAttack", or an instance.
+            name: What results call the attack; by default its class's name.
             bayes_logit_scale: What a Bayes-optimal classifier's logits are multiplied by, for this
                 attack alone: its temperature is ours to choose, and attacks differ in the best.
             bounds_margin: How far, in pixel units, the bounds lie beyond the images' own range.
-            **settings: What the class itself takes, such as steps=1000.
+            **settings: What the class itself takes, such as steps=1000; an instance has its own.
 
         Raises:
-            BayesgapError: foolbox has no such minimisation attack, not with these settings, or
-                it minimises another norm.
+            BayesgapError: foolbox has no such attack, not with these settings, or it looks for
+                small perturbations of another norm.
         """
-        kind = getattr(foolbox.attacks, attack, None)
-        if not (isinstance(kind, type) and _is_minimisation(kind)):
-            known = [
-                name for name, found in vars(foolbox.attacks).items() if _is_minimisation(found)
-            ]
-            near = difflib.get_close_matches(attack, known) or known
+        if not isinstance(attack, str):
+            refuse_settings(attack, settings)
+        self.attack: Any = _built(attack, settings) if isinstance(attack, str) else attack
+        kind = type(self.attack).__name__
+        super().__init__(
+            name=name or kind, bounds_margin=bounds_margin, bayes_logit_scale=bayes_logit_scale
+        )
+        if not isinstance(self.attack, AttackWithDistance):
             raise BayesgapError(
-                f"foolbox has no minimisation attack called {attack!r}; it has {', '.join(near)}."
+                f"foolbox's {kind} looks for no small distance: take one that does, such as "
+                "foolbox.attacks.DDNAttack()."
             )
-        _check_settings(kind, settings)
-        try:
-            self.attack = kind(**settings)
-        except TypeError as error:
-            raise BayesgapError(f"foolbox's {attack} cannot be set up: {error}.") from error
-        except ImportError as error:
-            raise _lacking(attack, error) from error
-        if self.attack.distance != foolbox.distances.l2:
-            raise BayesgapError(f"foolbox's {attack} minimises {self.attack.distance}, not L2.")
-        self.name = name
-        self.bayes_logit_scale = bayes_logit_scale
-        self.bounds_margin = bounds_margin
+        distance = _distance(self.attack)
+        if distance is None:
+            raise BayesgapError(
+                f"foolbox's {kind} is not told what to minimise: build it with "
+                "distance=foolbox.distances.l2."
+            )
+        if distance != foolbox.distances.l2:
+            verb = "minimises" if isinstance(self.attack, MinimizationAttack) else "limits"
+            raise BayesgapError(f"foolbox's {kind} {verb} {distance}, not L2.")
 
-    def run(
-        self, classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]
+    def search(
+        self, box: Box, u: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]
     ) -> Float[Tensor, "n C H W"]:
-        """Run foolbox's attack without a limit on the perturbation.
+        """Run foolbox's attack without a limit on the perturbation, or at smaller and smaller ones.
 
         Args:
-            classifier: The classifier to attack, with gradients.
-            x: The images.
+            box: The classifier to attack, with gradients.
+            u: The images.
             y: The decision on each image.
 
         Raises:
             BayesgapError: the classifier has no gradient.
         """
-        value_and_gradient(lambda image: classifier(image).sum(dim=1), x[:1])
-        bounds = (x.min().item() - self.bounds_margin, x.max().item() + self.bounds_margin)
-        scale = self.bayes_logit_scale if isinstance(classifier, OptimalClassifier) else 1.0
-        scaled = _Scaled(classifier, scale)
-        scaled.training = False  # as the classifier is already, which may have no eval of its own
-        model = PyTorchModel(scaled, bounds=bounds, device=x.device)
-        # Some of foolbox's attacks draw from the global generator: lend them one, and take it back.
-        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-            torch.manual_seed(0)
-            try:
-                images = self.attack.run(model, x, foolbox.criteria.Misclassification(y))
-            except ImportError as error:
-                raise _lacking(type(self.attack).__name__, error) from error
+        value_and_gradient(lambda image: box(image).sum(dim=1), u[:1])
+        model = PyTorchModel(box, bounds=box.bounds, device=u.device)
+        try:
+            if _is_sized(self.attack):
+                reach = (box.bounds[1] - box.bounds[0]) * u[0].numel() ** 0.5  # all of the box
+                within = partial(_within, self.attack, model)
+                return nearest_within(within, box, u, y, first=FIRST, last=reach)
+            criterion = foolbox.criteria.Misclassification(y)
+            if isinstance(self.attack, Repeated):
+                images, _, _ = self.attack(model, u, criterion, epsilons=None)
+            else:
+                images = self.attack.run(model, u, criterion)
+        except ImportError as error:
+            raise _lacking(type(self.attack).__name__, error) from error
         # An image of zeros is how some attacks say that they found nothing.
-        nothing = (images == 0).flatten(1).all(dim=1)
-        return torch.where(nothing[:, None, None, None], x, images)
+        return torch.where(by_image((images == 0).flatten(1).all(dim=1)), u, images)
 
 
-def _is_minimisation(kind: object) -> bool:
-    base = foolbox.attacks.base.MinimizationAttack
-    return isinstance(kind, type) and issubclass(kind, base) and not inspect.isabstract(kind)
+def _built(name: str, settings: dict[str, Any]) -> Any:
+    """The attack of foolbox whose class has that name."""
+    known = {
+        each: kind
+        for each, kind in vars(foolbox.attacks).items()
+        if isinstance(kind, type)
+        and issubclass(kind, MinimizationAttack | FixedEpsilonAttack)
+        and not inspect.isabstract(kind)
+    }
+    kind = class_named(name, known, "foolbox")
+    check_settings(kind, settings, f"foolbox's {name}", whole=True)
+    if "distance" in inspect.signature(kind).parameters:
+        settings = {"distance": foolbox.distances.l2, **settings}
+    try:
+        return kind(**settings)
+    except TypeError as error:
+        raise BayesgapError(f"foolbox's {name} cannot be set up: {error}.") from error
+    except ImportError as error:
+        raise _lacking(name, error) from error
 
 
-def _check_settings(kind: type, settings: Mapping[str, Any]) -> None:
-    """Refuse a setting that is no number where the class's default is one."""
-    for name, parameter in inspect.signature(kind).parameters.items():
-        for number, what in ((int, "a whole number"), (float, "a number")):
-            given = settings.get(name, parameter.default)
-            fits = isinstance(given, int | number | None) and not isinstance(given, bool)
-            if type(parameter.default) is number and not fits:
-                raise BayesgapError(
-                    f"The setting {name!r} of foolbox's {kind.__name__} is {what}; got {given!r}."
-                )
+def _distance(attack: AttackWithDistance) -> foolbox.distances.Distance | None:
+    try:
+        return attack.distance
+    except (AttributeError, ValueError):  # what foolbox raises where none was given
+        return None
+
+
+def _is_sized(attack: object) -> bool:
+    """Whether the attack, or the one that it repeats, must be told an epsilon."""
+    while isinstance(attack, Repeated):
+        attack = attack.attack
+    return isinstance(attack, FixedEpsilonAttack)
+
+
+def _within(
+    attack: AttackWithDistance,
+    model: PyTorchModel,
+    u: Float[Tensor, "n C H W"],
+    y: Int[Tensor, " n"],
+    epsilon: float,
+) -> Float[Tensor, "n C H W"]:
+    """What the attack makes of images, clipped to that distance from them."""
+    criterion = foolbox.criteria.Misclassification(y)
+    _, images, _ = attack(model, u, criterion, epsilons=epsilon)
+    return images
 
 
 def _lacking(attack: str, error: ImportError) -> BayesgapError:
     return BayesgapError(f"foolbox's {attack} needs a package that is not installed here: {error}.")
-
-
-class _Scaled(nn.Module):
-    def __init__(self, classifier: nn.Module, scale: float):
-        super().__init__()
-        self.classifier = classifier
-        self.scale = scale
-
-    def forward(self, x: Tensor) -> Tensor:
-        scaled: Tensor = self.scale * self.classifier(x)
-        return scaled
 
 
 def ddn(steps: int = 100) -> Foolbox:

@@ -1,30 +1,39 @@
 """Attacks by name, at the settings that results are reported with; and any others."""
 
 import ast
+import inspect
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import parse_qsl
 
+import foolbox
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from bayesgap.attacks.base import Adversarials, Attack
+from bayesgap.attacks.adapters import not_installed
+from bayesgap.attacks.adv_lib import AdvLib
+from bayesgap.attacks.art import ART
+from bayesgap.attacks.base import Adversarials, Attack, blaming
 from bayesgap.attacks.boundary import BoundaryWalk
+from bayesgap.attacks.closed_form import ClosedForm
 from bayesgap.attacks.decision_walk import DecisionWalk
 from bayesgap.attacks.fmn import FMN
 from bayesgap.attacks.ld_grad import LDGrad, TightLDGrad
 from bayesgap.attacks.library import Foolbox, cw_l2, cw_l2_strong, ddn, deepfool
-from bayesgap.attacks.linear import LinearClosedForm
 from bayesgap.attacks.pgd import PGD
 from bayesgap.attacks.score_walk import ScoreWalk
 from bayesgap.attacks.superdeepfool import SuperDeepFool
+from bayesgap.attacks.torchattacks import TorchAttacks
 from bayesgap.errors import BayesgapError
 from bayesgap.foreign import named_object
 
 WITHOUT_POOL: dict[str, Callable[[], Attack]] = {
     "ld-grad": LDGrad,
     "ld-grad-tight": TightLDGrad,
-    "closed-form": LinearClosedForm,
+    "closed-form": ClosedForm,
     "ddn": ddn,
     "cw-l2": cw_l2,
     "cw-l2-strong": cw_l2_strong,
@@ -41,20 +50,36 @@ WITH_POOL: dict[str, Callable[[Tensor], Attack]] = {
 }
 PRESETS = (*WITHOUT_POOL, *WITH_POOL)
 FOOLBOX = "foolbox:"
+CLASSES: dict[str, Callable[..., Attack]] = {
+    FOOLBOX: Foolbox,
+    "art:": ART,
+    "torchattacks:": TorchAttacks,
+}
+ADV_LIB = "adv_lib."  # of which the names are those of modules and functions
+PACKAGES = {  # what installs the libraries that do not come with this package
+    "art:": "adversarial-robustness-toolbox",
+    "torchattacks:": "torchattacks",
+    ADV_LIB: "adv-lib",
+}
 
 
 def named_attack(name: str, *, pool: Float[Tensor, "m C H W"] | None = None) -> Attack:
     """The attack of that name.
 
     Args:
-        name: One of `PRESETS`; or "foolbox:", the class of any of foolbox's L2 minimisation
-            attacks, and its settings, as in "foolbox:DDNAttack?steps=1000"; or "module:function",
-            the name of a function of yours (see `FunctionAttack`), which is imported.
+        name: One of `PRESETS`; or an attack of another library with its settings: the class of
+            any of foolbox's L2 attacks, as in "foolbox:DDNAttack?steps=1000"; of any of ART's
+            evasion attacks, as in "art:CarliniL2Method?max_iter=10"; of any of torchattacks', as
+            in "torchattacks:CW?steps=100"; a function of adv-lib, as in
+            "adv_lib.attacks:fmn?steps=100"; or "module:function", the name of a function of yours
+            (see `FunctionAttack`), which is imported. Of these libraries foolbox alone is
+            installed with this package.
         pool: Images from which the walks of `WITH_POOL` start, such as samples of the task; the
             others need none.
 
     Raises:
-        BayesgapError: no such name, module or function, or a walk without a pool.
+        BayesgapError: no such name, library, module or function, settings that do not fit, or a
+            walk without a pool.
 
     Example:
         >>> task = bayesgap.load_task("mnist-0-6/symmetric")
@@ -68,52 +93,105 @@ def named_attack(name: str, *, pool: Float[Tensor, "m C H W"] | None = None) -> 
         if pool is None:
             raise BayesgapError(f"A {name} starts from samples: give some of the task's as pool.")
         return WITH_POOL[name](pool)
-    if name.startswith(FOOLBOX):
-        kind, _, query = name.removeprefix(FOOLBOX).partition("?")
-        settings: dict[str, Any] = {
-            key: _value(text) for key, text in parse_qsl(query, keep_blank_values=True)
-        }
-        reserved = {"name", "attack"} & settings.keys()
-        if reserved:
-            raise BayesgapError(f"{min(reserved)!r} is no setting of foolbox's {kind}.")
-        return Foolbox(kind, name=name, **settings)
+    for prefix, library in CLASSES.items():
+        if name.startswith(prefix):
+            kind, settings = _settings(name.removeprefix(prefix))
+            return library(kind, name=name, **settings)
+    if name.startswith(ADV_LIB):
+        function, settings = _settings(name)
+        return AdvLib(function, name=name, **settings)
     if ":" in name:
         return FunctionAttack(_imported(name), name=name)
     raise BayesgapError(
         f"There is no attack {name!r}. Known are {', '.join(PRESETS)}, foolbox:CLASS?setting=value "
-        "and module:function."
+        "and the like of art, torchattacks and adv_lib.attacks, and module:function."
     )
 
 
 def is_foreign(name: str) -> bool:
-    """Whether an attack's name is that of a user's own function, "module:function"."""
+    """Whether an attack's name is that of code which comes with nothing of this package."""
     return ":" in name and not name.startswith(FOOLBOX)
 
 
-AnyAttack = str | Attack | Callable[[nn.Module, Tensor, Tensor], Tensor | Adversarials]
+@dataclass(frozen=True)
+class Installed:
+    """An attack of a library that does not come with this package, as stages are given it.
+
+    Attributes:
+        name: As `named_attack` takes it.
+        version: Of the library, on which stored results depend.
+    """
+
+    name: str
+    version: str
 
 
-def as_attack(attack: AnyAttack, *, pool: Float[Tensor, "m C H W"] | None = None) -> Attack:
+def code_of(name: str) -> Any:
+    """What an attack of that name runs that is not of this package: part of a stage's key.
+
+    Args:
+        name: As `named_attack` takes it.
+
+    Returns:
+        The user's own function or `Attack`; an `Installed`; or None.
+
+    Raises:
+        BayesgapError: there is no such code, or its library is not installed.
+    """
+    if not is_foreign(name):
+        return None
+    for prefix, package in PACKAGES.items():
+        if name.startswith(prefix):
+            named_attack(name)
+            try:
+                return Installed(name, version(package))
+            except PackageNotFoundError as error:
+                raise not_installed(package, package, error) from error
+    return named_object(name, "attack")
+
+
+@runtime_checkable
+class Generates(Protocol):
+    """What an attack of ART is, for type checkers."""
+
+    def generate(self, x: Any, y: Any = ...) -> Any:
+        """Adversarial images of images x with labels y."""
+
+
+AnyAttack = str | Attack | Callable[..., Any] | Generates | Installed
+
+
+def as_attack(attack: object, *, pool: Float[Tensor, "m C H W"] | None = None) -> Attack:
     """The attack that a user gives: by its name, itself, or as a function.
 
     Args:
-        attack: A name as of `named_attack`, an `Attack`, or a function as of `FunctionAttack`.
+        attack: A name as of `named_attack`; an `Attack`; an instance of an attack of foolbox, ART
+            or torchattacks; a function of adv-lib or a partial of one; or a function as of
+            `FunctionAttack`. An instance of ART or torchattacks is copied, not changed.
         pool: Images from which the walks of `WITH_POOL` start, such as samples of the task; the
             others need none.
 
     Raises:
         BayesgapError: it is nothing of the kind.
     """
-    if isinstance(attack, str):
-        return named_attack(attack, pool=pool)
+    if isinstance(attack, str | Installed):
+        name = attack.name if isinstance(attack, Installed) else attack
+        return named_attack(name, pool=pool)
     if isinstance(attack, Attack):
         return attack
+    if isinstance(attack, foolbox.attacks.base.Attack):
+        return Foolbox(attack)
+    if adapter := _adapter(attack):
+        return adapter(attack)
     if callable(attack) and not isinstance(attack, type):
         return FunctionAttack(attack, name=getattr(attack, "__name__", type(attack).__name__))
     hint = (
         f"; the class itself is none, {attack.__name__}(…) is" if isinstance(attack, type) else ""
     )
-    raise BayesgapError(f"An attack is a name, an Attack or a function; got {attack!r}{hint}.")
+    raise BayesgapError(
+        "An attack is a name, an Attack, a function, or an attack of foolbox, ART, torchattacks or "
+        f"adv-lib; got {attack!r}{hint}."
+    )
 
 
 class FunctionAttack(Attack):
@@ -142,9 +220,42 @@ class FunctionAttack(Attack):
             classifier: The classifier to attack.
             x: The images.
             y: The decision on each image.
+
+        Raises:
+            BayesgapError: the function raised an exception.
         """
-        found = self.function(classifier, x, y)
+        with blaming(self.name):
+            found = self.function(classifier, x, y)
         return found.images if isinstance(found, Adversarials) else found
+
+
+def _adapter(attack: object) -> Callable[..., Attack] | None:
+    """What adapts to an object's library, found out without importing any of them."""
+    function = attack.func if isinstance(attack, partial) else attack
+    if inspect.isfunction(function):
+        return AdvLib if f"{function.__module__}.".startswith(ADV_LIB) else None
+    for base in type(attack).__mro__:
+        if base.__module__.startswith("art.attacks."):
+            return ART
+        if base.__module__.startswith("torchattacks."):
+            return TorchAttacks
+    return None
+
+
+def _settings(text: str) -> tuple[str, dict[str, Any]]:
+    """What stands before the question mark, and the settings after it."""
+    kind, _, query = text.partition("?")
+    settings: dict[str, Any] = {
+        key: _value(value) for key, value in parse_qsl(query, keep_blank_values=True)
+    }
+    reserved = {"name", "attack"} & settings.keys()
+    if reserved:
+        raise BayesgapError(f"{min(reserved)!r} is no setting of {kind}.")
+    for key in {"bounds_margin", "bayes_logit_scale"} & settings.keys():
+        if not isinstance(settings[key], int | float):
+            raise BayesgapError(f"{key} must be a number above 0; got {settings[key]!r}.")
+        settings[key] = float(settings[key])
+    return kind, settings
 
 
 def _value(text: str) -> object:

@@ -156,6 +156,8 @@ def _of_module(
     expected = [(n, reading.classes) for n in PROBES]
     given = [tuple(out.shape) if _is_float(out) else None for out in raw]
     itself = reading.outputs == "logits" and given == expected and not adapted.detached
+    # Of what is scripted no forward can be counted but behind a module.
+    itself = itself and not isinstance(module, torch.jit.ScriptModule)
     return module if itself else adapted
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler, MinMaxScaler, StandardScaler
 from sklearn.svm import SVC, NuSVC
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from bayesgap.classifiers.adapted import as_two
 from bayesgap.classifiers.linear import Affine, of_functions
+from bayesgap.classifiers.nearest import NearestNeighbour
 from bayesgap.classifiers.svm import RBFSVM
 from bayesgap.errors import BayesgapError
 
@@ -264,7 +266,7 @@ class PolynomialSVM(nn.Module):
 def _exact(estimator: Any, order: Sequence[int]) -> nn.Module | None:
     """The module of a linear model or a support vector machine; None of anything else.
 
-    A further family is one more function here, tried like these two.
+    A further family is one more function here, tried like these.
     """
     steps = _steps(estimator)
     last = _last(estimator)
@@ -275,8 +277,20 @@ def _exact(estimator: Any, order: Sequence[int]) -> nn.Module | None:
         if machine is None or isinstance(machine, Affine):
             return machine and _folded(steps, machine)
         return nn.Sequential(*steps, machine) if steps else machine
+    if isinstance(last, KNeighborsClassifier):
+        return None if steps else _neighbour(last, order)
     linear = _linear(last, order)
     return linear and _folded(steps, linear)
+
+
+def _neighbour(last: KNeighborsClassifier, order: Sequence[int]) -> NearestNeighbour | None:
+    """Of one nearest neighbour by L2."""
+    power = (last.effective_metric_params_ or {}).get("p", 2)
+    if last.n_neighbors != 1 or last.effective_metric_ != "euclidean" or power != 2:
+        return None
+    places = np.argsort(order)  # the class of each place in classes_
+    images = torch.from_numpy(_dense(last._fit_X))[:, None, None, :]
+    return NearestNeighbour(images, torch.from_numpy(places[np.asarray(last._y)]))
 
 
 def _folded(steps: Sequence[AffineStep], linear: Affine) -> Affine:
@@ -389,8 +403,10 @@ def _agree(exact: nn.Module, plain: Estimator, features: int) -> bool:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         got = exact(x).numpy()
-        expected = np.asarray(plain.estimator.decision_function(rows))
         decided = plain(x).argmax(dim=1).numpy()
+        if isinstance(exact, NearestNeighbour):  # whose scores are its own
+            return bool((got.argmax(axis=1) == decided).all())
+        expected = np.asarray(plain.estimator.decision_function(rows))
     if expected.ndim == 1:
         expected = np.stack([-expected / 2, expected / 2], axis=1)
     expected = expected[:, plain.order]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bayesgap.classifiers.allconv import AllConvolutional
+from bayesgap.classifiers.nearest import NearestNeighbour
 from bayesgap.classifiers.svm import RBFSVM, LinearSVM
 from bayesgap.errors import BayesgapError
 
@@ -15,7 +16,7 @@ def to_tensors(classifier: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]
     """All that defines a classifier of this package, as named tensors and JSON metadata.
 
     Args:
-        classifier: A CNN or a support vector machine.
+        classifier: A CNN, a support vector machine or a nearest neighbour.
 
     Raises:
         BayesgapError: a classifier of another kind.
@@ -29,6 +30,8 @@ def to_tensors(classifier: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]
         return dict(classifier.state_dict()), {"kind": "linear-svm"}
     if isinstance(classifier, RBFSVM):
         return dict(classifier.state_dict()), {"kind": "rbf-svm", "gamma": classifier.gamma}
+    if isinstance(classifier, NearestNeighbour):
+        return dict(classifier.state_dict()), {"kind": "nearest-neighbour"}
     raise BayesgapError(f"A {type(classifier).__name__} cannot be stored.")
 
 
@@ -70,6 +73,8 @@ def _rebuilt(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> nn.M
             tensors[name] for name in ("support", "coefficients", "bias")
         )
         return RBFSVM(support, coefficients, bias, metadata["gamma"]).eval()
+    if kind == "nearest-neighbour":
+        return NearestNeighbour(tensors["images"], tensors["labels"]).eval()
     raise BayesgapError(
         f"There is no kind of classifier called {kind!r} here; a Kind of another takes a `load`."
     )

@@ -12,7 +12,10 @@ from torch import Tensor, nn
 
 from bayesgap._version import __version__
 from bayesgap.attacks.base import Attack
+from bayesgap.attacks.closed_form import has_closed_form
+from bayesgap.attacks.decision_walk import DecisionWalk
 from bayesgap.attacks.named import AnyAttack, as_attack
+from bayesgap.attacks.score_walk import ScoreWalk
 from bayesgap.classifiers.adapt import as_classifier
 from bayesgap.classifiers.module import evaluating, outputs
 from bayesgap.errors import BayesgapError, check_integer
@@ -52,8 +55,9 @@ from bayesgap.tasks.task import Task, check_floating, check_task
 from bayesgap.versions import versions
 
 POOL_IMAGES = 2_000  # samples from which walks start
+QUERIES = 10_000  # a point, of walks without gradients where they are chosen by themselves
 DEFAULT, CLOSED_FORM = "boundary-walk", "closed-form"
-BY_SCORES, BY_DECISIONS = "score-walk", "decision-walk"
+EXACT_OR_FREE = frozenset({CLOSED_FORM, ScoreWalk.name, DecisionWalk.name})
 FULL, QUICK = "full", "quick"
 FAR_OUT = 10.0  # standard deviations of a task's samples: images beyond are in another range
 
@@ -118,7 +122,7 @@ def evaluate(
             right = None if certified is None else certified.correct.double().mean().item()
             run.doubts += [*_unlike(task, x), *classifier_doubts(module, x, y, optimum=right)]
             run.attack(run.automatic() if asked is None else asked)
-            if voiding(run.doubts) is None:
+            if voiding(run.doubts) is None and CLOSED_FORM not in run.outcomes:
                 run.look_aside(add=asked is None, differences=doubts == FULL)
             summary = summarise([run.nearest], y, weights=weights)
             run.doubts += result_doubts(
@@ -185,10 +189,14 @@ class _Run:
         """The attacks that suit the classifier and what is doubted of it."""
         if has_closed_form(self.classifier) and self.box is None:
             return [as_attack(CLOSED_FORM)]
-        chosen = [] if NO_GRADIENTS in self.names else [DEFAULT]
+        chosen = [] if NO_GRADIENTS in self.names else [as_attack(DEFAULT, pool=self.pool)]
         if not chosen or (self.names & OF_GRADIENTS and voiding(self.doubts) is None):
-            chosen.append(BY_DECISIONS if SATURATED in self.names else BY_SCORES)
-        return [as_attack(name, pool=self.pool) for name in chosen]
+            chosen.append(self._without_gradients())
+        return chosen
+
+    def _without_gradients(self) -> Attack:
+        kind = DecisionWalk if SATURATED in self.names else ScoreWalk
+        return kind(self.pool, queries=QUERIES)
 
     def look_aside(self, *, add: bool, differences: bool) -> None:
         """Look for nearer images by decisions and scores; where there are, attack by them.
@@ -198,7 +206,7 @@ class _Run:
             differences: Whether to take differences of scores too.
         """
         doubt = turned_doubt(self.classifier, self.x, self.nearest, self.pool)
-        without = {CLOSED_FORM, BY_SCORES, BY_DECISIONS} & self.outcomes.keys()
+        without = EXACT_OR_FREE & self.outcomes.keys()
         if doubt is None and differences and not without and SATURATED not in self.names:
             doubt = differences_doubt(self.classifier, self.x, self.nearest)
         if doubt is None:
@@ -207,8 +215,7 @@ class _Run:
             self.doubts.append(doubt)
             return
         self.doubts.append(replace(doubt, voids=False))
-        free = BY_DECISIONS if SATURATED in self.names else BY_SCORES
-        self.attack([as_attack(free, pool=self.pool)])
+        self.attack([self._without_gradients()])
         again = turned_doubt(self.classifier, self.x, self.nearest, self.pool)
         self.doubts += [again] if again is not None and again.voids else []
 
@@ -252,8 +259,14 @@ def _kept(
 
 @contextmanager
 def _counted(classifier: nn.Module) -> Iterator[dict[str, int]]:
-    """Count the images that go through a module, and those that gradients come back for."""
+    """Count the images that go through a module, and those that gradients come back for.
+
+    None of what has a closed form, which needs neither: a hook would be in its way.
+    """
     count = {"forwards": 0, "backwards": 0}
+    if has_closed_form(classifier):
+        yield count
+        return
 
     def came_back(gradient: Tensor) -> None:
         count["backwards"] += len(gradient)
@@ -350,8 +363,3 @@ def _facts(
         settings=settings,
         versions={"bayesgap": __version__, **versions()},
     )
-
-
-def has_closed_form(classifier: nn.Module) -> bool:
-    """Stub."""
-    return False

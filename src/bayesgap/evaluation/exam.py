@@ -106,8 +106,9 @@ def exam(
     """Grade an attack on a task's Bayes-optimal classifier.
 
     Args:
-        attack: An `Attack`, the name of one (`bayesgap.named_attack`), or a function of a
-            classifier, images and labels that returns images.
+        attack: An `Attack`, the name of one (`bayesgap.named_attack`), a function of a classifier,
+            images and labels that returns images, or an attack of foolbox, ART, torchattacks or
+            adv-lib as it is.
         task: The task whose optimum is attacked.
         per_class: How many points of each class are drawn; by default so few that a DDN takes
             seconds.

@@ -7,6 +7,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from bayesgap.attacks.boundary import bisect, by_image, gaps, norms, value_and_gradient
+from bayesgap.attacks.closed_form import ClosedForm
+from bayesgap.attacks.decision_walk import DecisionWalk
+from bayesgap.attacks.score_walk import ScoreWalk
 from bayesgap.classifiers.module import decisions, outputs, placed
 from bayesgap.errors import BayesgapError
 from bayesgap.evaluation.doubts import (
@@ -47,7 +50,7 @@ FEW_NEARER, MOST = 0.1, 0.5  # shares of the points looked at
 TURNS = (1.0, 0.5, 0.25, 0.1)  # from the way to what was found towards the difference's gradient
 BISECTIONS = 12  # along a turned way
 FREE_WINS, FREE_FAILS = 1.1, 1.5  # ratios of means, of attacks with and without gradients
-GRADIENT_FREE = ("score-walk", "decision-walk")
+GRADIENT_FREE = (ScoreWalk.name, DecisionWalk.name)
 
 
 def result_doubts(
@@ -79,7 +82,8 @@ def result_doubts(
     ]
     if best.norm == L2 and best.sizes.isfinite().any():
         doubts += _samples(classifier, x, best, pool)
-        if not OF_GRADIENTS.union({NOT_NEAREST, RANDOM, BATCH}) & set(known):
+        exact = ClosedForm.name in outcomes
+        if not exact and not OF_GRADIENTS.union({NOT_NEAREST, RANDOM, BATCH}) & set(known):
             doubts += _leaning(classifier, x, best)
     return doubts
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from bayesgap.attacks.named import is_foreign
+from bayesgap.attacks.named import code_of
 from bayesgap.errors import BayesgapError
 from bayesgap.experiment.kinds import GAMMA, OPTIMUM, WIDTH, Kind
 from bayesgap.experiment.scales import COST, Scale
@@ -21,7 +21,6 @@ from bayesgap.experiment.stages.cnn import find_width
 from bayesgap.experiment.stages.data import draw_points, make_task, read_real
 from bayesgap.experiment.stages.gamma import study_gamma
 from bayesgap.experiment.stages.optimum import study_optimum
-from bayesgap.foreign import named_object
 from bayesgap.norms import L2
 from bayesgap.runs.stage import Stage, seed_of
 from bayesgap.tasks import catalog
@@ -256,8 +255,9 @@ def attack_stage(
     """One attack on one classifier, at the first points of each class."""
     settings = {"attack": by, "per_class": per_class, **setting.draws.settings("pool_images")}
     code: dict[str, Any] = {"load": kind.load}
-    if is_foreign(by):
-        code["given"] = named_object(by, "attack")
+    given = code_of(by)
+    if given is not None:
+        code["given"] = given
     if setting.norm != L2:
         settings["norm"] = setting.norm.name
         code["measure"] = setting.norm.measure

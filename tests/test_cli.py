@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -14,10 +15,13 @@ from typer.testing import CliRunner
 import bayesgap
 from bayesgap import cli
 from bayesgap.errors import BayesgapError
+from bayesgap.evaluation.record import load_evaluation
 from bayesgap.paper.registry import EXHIBITS
+from bayesgap.report.evaluation import FILES as EVALUATION_FILES
 from bayesgap.report.page import FILES
 from bayesgap.report.terminal import results_table
 from strategies import without_shape_checks
+from toys import spherical_task
 
 RUNNER = CliRunner()
 
@@ -48,7 +52,8 @@ def call(monkeypatch, capsys):
 
 def test_help_names_every_command():
     shown = RUNNER.invoke(cli.app, ["--help"]).output
-    assert all(name in shown for name in ("reproduce", "certify", "verify", "exam", "tasks", "fit"))
+    commands = ("reproduce", "evaluate", "certify", "verify", "exam", "tasks", "fit")
+    assert all(name in shown for name in commands)
 
 
 def test_version():
@@ -79,6 +84,16 @@ def test_tasks_lists_every_released_task():
         (["reproduce", "--out", "FILE/out"], "FILE"),
         (["reproduce", "--out", "OUT", "--store", "FILE/store"], "FILE/store"),
         (["reproduce", "--out", "OUT", "--store", "nosuch://place"], "nosuch"),
+        (["evaluate", "math:pi", "--task", "nosuch/task", "--out", "OUT"], "nosuch/task"),
+        (["evaluate", "nosuch:net", "--task", "mnist-0-6/symmetric", "--out", "OUT"], "'nosuch'"),
+        (["evaluate", "math:pi", "--task", "mnist-0-6/symmetric", "--out", "FILE/out"], "FILE"),
+        (
+            [
+                *("evaluate", "math:pi", "--task", "mnist-0-6/symmetric", "--out", "OUT"),
+                *("--points", "FILE"),
+            ],
+            "FILE is no .npz file of numbers",
+        ),
         (["certify", "nosuch/task"], "nosuch/task"),
         (["certify", "mnist-0-6/symmetric", "--rule", "mean", "--out", "OUT"], "'mean'"),
         (["certify", "mnist-0-6/symmetric", "--per-class", "1", "--out", "FILE/out"], "FILE"),
@@ -172,6 +187,100 @@ def test_a_refusal_is_printed_and_a_bug_is_not_hidden(monkeypatch, capsys):
 def test_the_default_store_lies_in_the_users_cache(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert cli.default_store() == str(Path("/somewhere/bayesgap/store"))
+
+
+NETS = """
+import torch
+from torch import nn
+
+class Plane(nn.Module):
+    def forward(self, x):
+        gap = 1.0 - x.flatten(1).sum(dim=1)
+        return torch.stack([gap, -gap], dim=1)
+
+class Rounded(Plane):
+    def forward(self, x):
+        return super().forward((255 * x).round() / 255)
+
+def failing():
+    return nn.Linear(-1, 2)
+"""
+
+
+@pytest.fixture
+def evaluated(call, tmp_path, monkeypatch):
+    """`bayesgap evaluate` on a tiny task, with a module of one's own: code, outputs and folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cli_nets.py").write_text(NETS)
+    task = spherical_task([[0.2, 0.2], [0.8, 0.8]], 0.003)
+    task.save(tmp_path / "task.safetensors")
+    x, y = task.sample(24, seed=3)
+    np.savez(tmp_path / "points.npz", x=x, y=y)
+
+    def run(name, *options):
+        asked = ("--task", "task.safetensors", "--per-class", "12", "--out", "out", *options)
+        return *call("evaluate", f"cli_nets:{name}", *asked), tmp_path / "out"
+
+    yield run
+    sys.modules.pop("cli_nets", None)
+
+
+def test_an_evaluation_shows_its_table_and_leaves_its_page(evaluated):
+    code, shown, said, out = evaluated("Plane")
+    assert (code, said) == (0, "")
+    assert sorted(path.name for path in out.iterdir()) == sorted(EVALUATION_FILES)
+    document = json.loads((out / "evaluation.json").read_text())
+    assert document["classifier"] == "cli_nets:Plane"
+    lines = {line[:28].strip(): line[28:].split() for line in shown.splitlines()}
+    for label, key in (("mean L2, nearest found", "mean_l2"), ("gap", "gap")):
+        numbers = document["best"] if key == "mean_l2" else document
+        low, high = numbers[f"{key}_low"], numbers[f"{key}_high"]
+        want = [f"{numbers[key]:.4g}", f"{low:.4g}", "to", f"{high:.4g}"]
+        assert lines[label] == want
+    assert lines["accuracy"] == ["100.0%"]
+    assert shown.rstrip().endswith(str(out / "evaluation.html"))
+    assert "Doubt" not in shown
+    assert load_evaluation(out / "evaluation.safetensors").to_dict() == document
+
+
+def test_doubts_are_listed_once_and_the_exit_code_is_0(evaluated):
+    code, shown, said, out = evaluated("Rounded", "--attack", "ddn", "--doubts", "quick")
+    document = json.loads((out / "evaluation.json").read_text())
+    doubts = document["doubts"]
+    assert (code, said) == (0, "")
+    assert "gradients vanish" in {doubt["name"] for doubt in doubts}
+    plain = " ".join(shown.split())
+    assert shown.count("Doubt: ") == len(doubts)
+    for doubt in doubts:
+        assert f"Doubt: {doubt['name']}: {doubt['finding']}. {doubt['remedy']}" in plain
+    assert f"No gap: {document['no_gap']}." in plain
+    assert document["settings"]["attacks"] == ["ddn"]
+    assert document["settings"]["doubts"] == "quick"
+
+
+def test_an_evaluation_of_given_points_within_a_box(evaluated):
+    options = ("--points", "points.npz", "--box", "-1", "2", "--certificates", "--seed", "4")
+    code, shown, _, out = evaluated("Plane", *options)
+    document = json.loads((out / "evaluation.json").read_text())
+    assert code == 0
+    assert document["settings"]["per_class"] is None
+    assert document["settings"]["box"] == [-1, 2]
+    assert document["settings"]["seed"] == 4
+    assert document["gap"] is not None
+    code, shown, _, out = evaluated("Plane", *options[:-3])
+    assert json.loads((out / "evaluation.json").read_text())["gap"] is None
+    assert "No gap: the optimum was not certified" in shown
+
+
+def test_a_classifier_that_cannot_be_made_is_one_sentence(evaluated):
+    code, shown, said, _ = evaluated("failing")
+    assert code == 2
+    assert shown == ""
+    assert re.fullmatch(
+        r"Error: The classifier 'cli_nets:failing' stopped with RuntimeError: .* "
+        r"\(.*cli_nets\.py, line 15\)\.\n",
+        said,
+    )
 
 
 def test_a_certificate_is_written_and_verified_again(tmp_path):

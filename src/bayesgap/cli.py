@@ -5,6 +5,8 @@ Commands import what they need when they run, so that `--help` answers at once.
 
 import os
 import sys
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,66 +16,39 @@ from rich.table import Table
 
 from bayesgap._version import __version__
 from bayesgap.errors import BayesgapError
-from bayesgap.report.terminal import empty_table, results_table
+from bayesgap.options import (
+    AttacksOption,
+    AttributeOption,
+    BoxOption,
+    CertificatesOption,
+    ClassifierArgument,
+    DoubtsOption,
+    ExhibitsArgument,
+    OneTaskOption,
+    OutputsOption,
+    PerClassOption,
+    PointsOption,
+    PointsSeedOption,
+    ScaleOption,
+    SomeTasksOption,
+    StoreOption,
+    TaskOption,
+    TasksOption,
+    WorkersOption,
+)
+from bayesgap.report.terminal import (
+    bracket_table,
+    catalogue_table,
+    evaluation_table,
+    remarks,
+    results_table,
+)
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
 STORING = {"reproduce", "exam"}  # commands that keep finished stages
 SHOWN = 20  # points that a message names
 WIDTH = 120  # of tables where there is no terminal
-
-# Options that several commands have, alike in all of them.
-TasksOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--tasks",
-        help="Folder of your own fitted tasks.",
-        show_default="$BAYESGAP_TASKS, or bayesgap/tasks among your data",
-    ),
-]
-StoreOption = Annotated[
-    str,
-    typer.Option(
-        help="Where finished stages are kept, a folder or any fsspec path.",
-        show_default="bayesgap/store in your cache folder",
-    ),
-]
-WorkersOption = Annotated[
-    int, typer.Option(min=0, help="Processes to use; 0 means one for each core.")
-]
-PerClassOption = Annotated[int, typer.Option(min=1, help="Points of each class.")]
-PointsSeedOption = Annotated[int, typer.Option(help="Of the points.")]
-
-# What `reproduce` is asked for.
-ExhibitsArgument = Annotated[
-    list[str] | None,
-    typer.Argument(
-        help="Figures and tables (fig1 to fig18, table1, table2; --list names all), or all; by "
-        "default the main job: every classifier on the MNIST tasks.",
-        show_default=False,
-    ),
-]
-ScaleOption = Annotated[
-    str,
-    typer.Option(
-        help="How much to compute: quick, default or paper. On 2 cores the main job takes 1 to "
-        "2 minutes, 5 to 10, or hours; all takes under 5, about an hour, or days."
-    ),
-]
-TaskOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Further fitted tasks to study, such as mnist-3-8, one an option.", show_default=False
-    ),
-]
-AttributeOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="With --celeba: the attributes whose tasks to study, one an option; by default "
-        "the paper's twelve. Tasks that are not fitted yet are fitted first.",
-        show_default=False,
-    ),
-]
 
 app = typer.Typer(
     name="bayesgap",
@@ -200,6 +175,57 @@ def _show_judged(document: dict[str, Any]) -> None:
 
 
 @app.command()
+def evaluate(
+    classifier: ClassifierArgument,
+    task: OneTaskOption,
+    tasks: TasksOption = None,
+    per_class: PerClassOption = 100,
+    seed: PointsSeedOption = 0,
+    attack: AttacksOption = None,
+    points: PointsOption = None,
+    box: BoxOption = None,
+    certificates: CertificatesOption = None,
+    doubts: DoubtsOption = "full",
+    outputs: OutputsOption = None,
+    out: Annotated[Path, typer.Option(help="Folder for the page and its numbers.")] = Path("out"),
+) -> None:
+    """Attack your classifier on a task's samples, and compare it with the task's optimum.
+
+    Writes evaluation.html, evaluation.json and evaluation.safetensors. The classifier's code is
+    imported and run; doubts of it do not change the exit code.
+    """
+    from bayesgap.evaluation.doubts import DoubtWarning
+    from bayesgap.evaluation.evaluate import evaluate as evaluation_of
+    from bayesgap.given import given_classifier, points_in
+    from bayesgap.report.evaluation import write_evaluation
+    from bayesgap.report.page import make_folder
+    from bayesgap.tasks.catalog import load_task
+
+    make_folder(out)
+    known = load_task(task, folder=tasks)
+    attacked = None if points is None else points_in(points)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DoubtWarning)  # they stand under the table
+        found = evaluation_of(
+            given_classifier(classifier, known, outputs=outputs),
+            known,
+            attacks=attack,
+            points=attacked,
+            per_class=per_class,
+            seed=seed,
+            box=box,
+            certificates=certificates,
+            doubts=doubts,
+        )
+    found = replace(found, facts=replace(found.facts, classifier=classifier))
+    console = _console()
+    console.print(evaluation_table(found))
+    console.print(remarks(found))
+    for path in write_evaluation(found, out):
+        print(path.resolve())
+
+
+@app.command()
 def certify(
     task: Annotated[str, typer.Argument(help="A task's name, or the path of a task file.")],
     out: Annotated[Path, typer.Option(help="File for the certificate.")] = Path(
@@ -210,10 +236,7 @@ def certify(
     rule: Annotated[
         str, typer.Option(help="How classes collect components: log-sum-exp or max-component.")
     ] = "log-sum-exp",
-    box: Annotated[
-        tuple[float, float] | None,
-        typer.Option(help="Smallest and largest pixel value.", show_default=False),
-    ] = None,
+    box: BoxOption = None,
     tasks: TasksOption = None,
 ) -> None:
     """Prove how far the optimum's nearest other decision is from samples of a task.
@@ -240,17 +263,7 @@ def certify(
     bracket.save(out)
     within = "" if box is None else f"; upper bounds within the box {box[0]:g} to {box[1]:g}"
     title = f"{known.name}, {rule}: L2 in pixel units{within}"
-    headings = ("points", "decided correctly", "mean lower", "mean upper", "worst upper / lower")
-    table = empty_table(title, "class", *headings)
-    for label, name in enumerate(known.class_names):
-        chosen = bracket.correct & (y == label)
-        lower, upper = bracket.lower[chosen], bracket.upper[chosen]
-        numbers = ["–"] * 3
-        if len(lower):
-            means = (f"{bound.mean().item():.6g}" for bound in (lower, upper))
-            numbers = [*means, f"{(upper / lower).max().item():.7f}"]
-        table.add_row(name, str(int((y == label).sum())), str(len(lower)), *numbers)
-    _console().print(table)
+    _console().print(bracket_table(title, known.class_names, bracket, y))
     print(f"\nThe certificate: {out.resolve()}  (check it with: bayesgap verify {out})")
 
 
@@ -293,13 +306,7 @@ def exam(
             show_default=False,
         ),
     ] = None,
-    task: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Names or files of tasks, one an option; by default all six on MNIST.",
-            show_default=False,
-        ),
-    ] = None,
+    task: SomeTasksOption = None,
     tasks: TasksOption = None,
     per_class: PerClassOption = 25,
     seed: PointsSeedOption = 0,
@@ -359,28 +366,7 @@ def tasks(
     from bayesgap.tasks.catalog import known_tasks
 
     console = _console()
-    headings = ("version", "components × factors", "held-out nats by class")
-    table = empty_table(
-        "Fitted tasks, with accuracies on real test images",
-        *("task", *headings, "optimum", "CNN", "linear SVM", "RBF SVM"),
-    )
-    for base, versions in known_tasks(folder).items():
-        for known in versions:
-            settings, facts = known.entry["settings"], known.entry["facts"]
-            components = settings["components"]
-            if isinstance(components, int):
-                components = [components] * len(facts["held_out_nats"])
-            for variant in ("symmetric", "asymmetric"):
-                accuracy = facts.get(variant, {}).get("accuracy_on_real_digits", {})
-                shares = [f"{share:.1%}" for share in accuracy.values()] or ["–"] * 4
-                table.add_row(
-                    f"{base}/{variant}",
-                    str(known.version),
-                    f"{' + '.join(map(str, components))} × {settings['latent']}",
-                    ", ".join(f"{nats:.0f}" for nats in facts["held_out_nats"]),
-                    *shares,
-                )
-    console.print(table)
+    console.print(catalogue_table(known_tasks(folder)))
     console.print(
         "\nHeld-out nats: mean log-likelihood of real test images under the fitted densities, "
         "before their noise is\nreplaced. Accuracies on real test digits, where measured: "

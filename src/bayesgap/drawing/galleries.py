@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from bayesgap.drawing.strips import strip, strip_of_changes
 from bayesgap.drawing.style import STYLE
 from bayesgap.drawing.words import bracket, percent
 from bayesgap.evaluation.measure import SMALL_CHANGE
@@ -45,7 +46,7 @@ def samples(real: Mapping[str, tuple[Tensor, Tensor]], cases: Sequence[CaseResul
         places = {"left": 0.13, "right": 0.995, "top": 0.99, "bottom": 0.01, "hspace": 0.06}
         axes = figure.subplots(len(lines), 1, gridspec_kw=places, squeeze=False)[:, 0]
         for axis, (name, images) in zip(axes, lines.items(), strict=True):
-            _strip(axis, images, name)
+            strip(axis, images, name)
             axis.set_anchor("W")
         return figure
 
@@ -88,9 +89,9 @@ def _block(figure: Figure, top: float, height: float, case: CaseResults, kind: K
     inside = {"top": top - 0.13 * height, "bottom": top - 0.9 * height}
     grid = figure.add_gridspec(3, 1, left=0.09, right=0.69, hspace=0.06, **inside)
     strips = [figure.add_subplot(grid[line]) for line in range(3)]
-    _strip(strips[0], original, "original")
-    _strip(strips[1], adversarial, "adversarial")
-    _strip_of_changes(strips[2], change)
+    strip(strips[0], original, "original")
+    strip(strips[1], adversarial, "adversarial")
+    strip_of_changes(strips[2], change)
     tall, wide = change.shape[2:]
     for place, size in enumerate(change.flatten(1).norm(dim=1).tolist()):
         strips[2].text(
@@ -169,39 +170,6 @@ def _shown(case: CaseResults) -> Tensor:
     return torch.stack([row[: min(map(len, rows))] for row in rows])
 
 
-def _strip(axis: Axes, images: Float[Tensor, "n C H W"], name: str) -> None:
-    """Images side by side; values are clipped to [0, 1]."""
-    row = torch.cat(list(images.clamp(0, 1)), dim=2)
-    if len(row) == 3:
-        axis.imshow(row.permute(1, 2, 0).numpy(), interpolation="nearest")
-    else:
-        axis.imshow(row[0].numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    _dress(axis, images, name)
-
-
-def _strip_of_changes(axis: Axes, change: Float[Tensor, "n C H W"]) -> None:
-    """Changes side by side, magnified so that the largest is full scale; none is white or grey."""
-    largest = change.abs().max().item() or 1.0
-    if change.shape[1] == 3:
-        _strip(axis, 0.5 + change / (2 * largest), "")
-    else:
-        row = torch.cat(list(change[:, 0]), dim=1)
-        axis.imshow(
-            row.numpy(), cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest"
-        )
-    _dress(axis, change, f"change × {1 / largest:.2g}")
-
-
-def _dress(axis: Axes, images: Float[Tensor, "n C H W"], name: str) -> None:
-    for place in range(1, len(images)):
-        axis.axvline(place * images.shape[3] - 0.5, color="white", linewidth=1.5)
-    axis.set_xticks([])
-    axis.set_yticks([])
-    for spine in axis.spines.values():
-        spine.set_visible(False)
-    axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
-
-
 def side_by_side(columns: Sequence[Cell]) -> Figure:
     """An image of each class, and the nearest that each classifier decides otherwise (figure 1).
 
@@ -220,7 +188,7 @@ def side_by_side(columns: Sequence[Cell]) -> Figure:
                 point = int(shown[case.case][label, 0])
                 original = case.points["x"][point].double()
                 if kind is None:
-                    _strip(column[0], original[None], "")
+                    strip(column[0], original[None], "")
                     title = f"{case.case.variant}\noriginal: “{name}”"
                     column[0].set_title(title, fontsize=8)
                     column[1].axis("off")
@@ -235,8 +203,8 @@ def _change(
     """What a classifier decides otherwise near a point, above what was changed."""
     outcome = case.measured[kind].best[0]
     found = outcome.images[point].double()
-    _strip(column[0], found[None], "")
-    _strip_of_changes(column[1], (found - original)[None])
+    strip(column[0], found[None], "")
+    strip_of_changes(column[1], (found - original)[None])
     column[1].set_ylabel("")
     column[1].set_xlabel(f"L2 {(found - original).norm():.2f}", fontsize=8)
     decided = case.task.class_names[int(outcome.after[point])]

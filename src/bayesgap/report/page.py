@@ -1,29 +1,23 @@
 """The report: one self-contained HTML file, made from a run's results."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from bayesgap import files
-from bayesgap.drawing import SVG, Picture, Section, words
+from bayesgap.drawing import Section
 from bayesgap.errors import BayesgapError
 from bayesgap.paper.engine import NOT_DECIDED, NOT_REPRODUCED, REPRODUCED, Claim, Exhibit
 from bayesgap.paper.engine.document import as_csv, as_document
 from bayesgap.paper.engine.run import Reproduction
 from bayesgap.progress import progress
+from bayesgap.report.html import rendered, write_text
 from bayesgap.report.markdown import claims_page
 from bayesgap.report.tables import attacks_table, results_table, tasks_table
 from bayesgap.runs.stage import Stage
 
 FILES = ("report.html", "results.json", "results.csv", "claims.md")
-DPI = 130  # of pictures that are no lines
 
 
 @dataclass(frozen=True)
@@ -65,7 +59,7 @@ def write_report(made: Reproduction, folder: Path, *, private: bool = True) -> d
         claims_page(claims, document),
     )
     for name, text in zip(FILES, texts, strict=True):
-        _write(folder / name, text)
+        write_text(folder / name, text)
     return document
 
 
@@ -101,20 +95,11 @@ def render(
         claims: The claims of each exhibit, by its name.
         private: Whether to show what may not be published.
     """
-    environment = Environment(
-        loader=PackageLoader("bayesgap.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    for name in ("percent", "number", "slug", "setting"):
-        environment.filters[name] = getattr(words, name)
-    environment.filters["embedded"] = _embedded
     shown = _shown(made, claims)
     every = [claim for one in shown for claim in one.claims]
     cases = list(made.cases.values())
-    return environment.get_template("report.html").render(
+    return rendered(
+        "report.html",
         document=document,
         private=private,
         shown=shown,
@@ -144,16 +129,6 @@ def _shown(made: Reproduction, claims: Mapping[str, Sequence[Claim]]) -> list[Sh
     return shown
 
 
-def _embedded(picture: Picture) -> Markup:
-    """A picture as a data URL."""
-    data = io.BytesIO()
-    metadata = {"Date": None} if picture.kind == "svg" else {}
-    with matplotlib.rc_context(SVG):
-        picture.figure.savefig(data, format=picture.kind, dpi=DPI, metadata=metadata)
-    media = {"svg": "image/svg+xml", "png": "image/png"}[picture.kind]
-    return Markup(f"data:{media};base64,{base64.b64encode(data.getvalue()).decode()}")
-
-
 def _time_by_kind(made: Reproduction) -> list[tuple[str, int, float]]:
     kinds: dict[str, list[float]] = {}
     for stage in made.finished.stages:
@@ -163,7 +138,3 @@ def _time_by_kind(made: Reproduction) -> list[tuple[str, int, float]]:
 
 def _kind(stage: Stage) -> str:
     return f"attack: {stage.settings['attack']}" if stage.name == "attack" else stage.name
-
-
-def _write(path: Path, text: str) -> None:
-    files.write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

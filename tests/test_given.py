@@ -141,7 +141,7 @@ def test_what_stops_is_one_sentence_with_its_place(workplace, attribute, error, 
 
 def test_a_module_that_stops_is_one_sentence_too(workplace):
     with pytest.raises(
-        BayesgapError, match=r"stopped with FileNotFoundError: .*nosuch\.pt"
+        BayesgapError, match=r"cannot be imported: FileNotFoundError: .*nosuch\.pt"
     ) as said:
         named_classifier("given_failing:net")
     assert f"{workplace / 'given_failing.py'}, line 1" in str(said.value)

@@ -9,10 +9,15 @@ import os
 import sys
 import sysconfig
 import traceback
+from pathlib import Path
 
 from bayesgap.errors import BayesgapError
 
 OWN = __name__.partition(".")[0]
+LIBRARIES = (  # where code lies that is not the user's
+    *(sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")),
+    *(str(Path(__file__).parent), "<"),
+)
 
 
 def named_object(name: str, what: str) -> object:
@@ -36,20 +41,26 @@ def named_object(name: str, what: str) -> object:
     try:
         return getattr(importlib.import_module(module), attribute)
     except (Exception, SystemExit) as error:
-        raise BayesgapError(f"The {what} {name!r} cannot be imported: {_reason(error)}.") from error
+        raise BayesgapError(
+            f"The {what} {name!r} cannot be imported: {what_stopped(error)}."
+        ) from error
     finally:
         sys.path.remove(here)
 
 
-def _reason(error: BaseException) -> str:
-    """What went wrong, and the last line of the user's code on the way there, if any."""
-    libraries = tuple(sysconfig.get_path(n) for n in ("stdlib", "platstdlib", "purelib", "platlib"))
+def what_stopped(error: BaseException) -> str:
+    """What went wrong in a user's code, and its last line on the way there, in one line.
+
+    Args:
+        error: What was raised.
+    """
     lines = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(("<", __file__, *libraries))
+        if not frame.filename.startswith(LIBRARIES)
     ]
-    if not lines:
-        return str(error)  # of a SyntaxError it names file and line
-    reason = f"{type(error).__name__}: {error}".removesuffix(": ")
-    return f"{reason} ({lines[-1].filename}, line {lines[-1].lineno})"
+    message = " ".join(str(error).split())
+    if not lines and isinstance(error, ImportError | AttributeError | SyntaxError | ValueError):
+        return message  # of a SyntaxError it names file and line
+    reason = f"{type(error).__name__}: {message or 'no message'}"
+    return f"{reason} ({lines[-1].filename}, line {lines[-1].lineno})" if lines else reason

@@ -1,8 +1,6 @@
 """What a user of the command line gives by name: a classifier of their own, points in a file."""
 
 import inspect
-import sysconfig
-import traceback
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -15,14 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bayesgap.errors import BayesgapError
-from bayesgap.foreign import named_object
+from bayesgap.foreign import named_object, what_stopped
 from bayesgap.tasks.task import Task
 
-# Where code lies that is not the user's.
-LIBRARIES = (
-    *(sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")),
-    *(str(Path(__file__).parent), "<"),
-)
 ARRAYS = ("x", "y")  # of a file of points: images and labels
 # What reading a file raises that is no .npz of plain numbers.
 DAMAGE = (
@@ -66,8 +59,7 @@ def named_classifier(name: str) -> object:
     Raises:
         BayesgapError: it cannot be imported or made, with the sentence of what stopped it.
     """
-    with _their_code(name):
-        found = named_object(name, "classifier")
+    found = named_object(name, "classifier")
     if isinstance(found, nn.Module) or not callable(found):
         return found
     needed = _required(found)
@@ -105,14 +97,8 @@ def _their_code(name: str) -> Iterator[None]:
     except BayesgapError:
         raise
     except (Exception, SystemExit) as error:
-        # Their own last line says more than the depths of a library that it called.
-        frames = traceback.extract_tb(error.__traceback__)
-        theirs = [frame for frame in frames if not frame.filename.startswith(LIBRARIES)]
-        place = (theirs or frames)[-1]
-        message = " ".join(str(error).split()) or "no message"
         raise BayesgapError(
-            f"The classifier {name!r} stopped with {type(error).__name__}: {message} "
-            f"({place.filename}, line {place.lineno})."
+            f"The classifier {name!r} stopped with {what_stopped(error)}."
         ) from error
 
 

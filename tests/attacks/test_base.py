@@ -413,7 +413,8 @@ def test_an_attack_that_fails_leaves_the_network_as_it_was():
         raise ZeroDivisionError
 
     x, _ = points()
-    with torch.no_grad(), pytest.raises(ZeroDivisionError):
+    said = "The attack returns failed with ZeroDivisionError"
+    with torch.no_grad(), pytest.raises(BayesgapError, match=said):
         Returns(fail)(network, x, decisions(network, x))
     assert [child.training for child in network.modules()] == [True, True, True, False]
     assert [parameter.requires_grad for parameter in network.parameters()] == [True, False]

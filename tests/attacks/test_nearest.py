@@ -248,6 +248,9 @@ def test_another_classifier_is_refused_by_its_name(other):
     x = torch.zeros(1, 1, 2, 2)
     with pytest.raises(BayesgapError, match="for bayesgap's NearestNeighbour alone"):
         NearestClosedForm()(other, x, decisions(other, x))
-    said = f"LinearSVM and NearestNeighbour; a {type(other).__name__} has none"
-    with pytest.raises(BayesgapError, match=said):
-        ClosedForm()(other, x, decisions(other, x))
+
+
+def test_what_has_no_closed_form_is_refused_by_its_name():
+    x, machine = torch.zeros(1, 1, 2, 2), OTHERS[1]
+    with pytest.raises(BayesgapError, match="one nearest neighbour alone; a RBFSVM has none"):
+        ClosedForm()(machine, x, decisions(machine, x))

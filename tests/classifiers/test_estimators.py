@@ -46,9 +46,10 @@ from bayesgap.classifiers.adapt import as_classifier
 from bayesgap.classifiers.estimators import AffineStep, Estimator, PolynomialSVM
 from bayesgap.classifiers.linear import Affine, affine_of
 from bayesgap.classifiers.module import decisions, logits
+from bayesgap.classifiers.nearest import NearestNeighbour
 from bayesgap.classifiers.svm import RBFSVM
 from bayesgap.errors import BayesgapError
-from toys import normal, present
+from toys import normal, present, two_blobs
 
 D = 6
 SHAPE = (1, 2, 3)
@@ -228,7 +229,7 @@ OTHERS = [
     GradientBoostingClassifier(n_estimators=5),
     HistGradientBoostingClassifier(max_iter=5),
     AdaBoostClassifier(n_estimators=5),
-    KNeighborsClassifier(1),
+    KNeighborsClassifier(1, metric="manhattan"),
     KNeighborsClassifier(4),
     NearestCentroid(),
     MLPClassifier((5,), max_iter=20, random_state=0),
@@ -395,3 +396,16 @@ def test_a_step_maps_back_what_comes_after_it():
     x = normal(4, 7, 1, 1, 5)
     after = step(x).flatten(1) @ normal(2, 2, 3).mT + normal(3, 2)
     torch.testing.assert_close(x.flatten(1) @ weight.mT + bias, after, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("order", [None, ["six", "zero"]])
+def test_one_nearest_neighbour_becomes_the_one_whose_distances_are_exact(order):
+    x, y = two_blobs(0, 60)
+    names = y.numpy() if order is None else np.array(["six", "zero"])[y.numpy()]
+    fitted = KNeighborsClassifier(1).fit(x.flatten(1).numpy(), names)
+    module = as_classifier(fitted, image_shape=x.shape[1:], classes=2, labels=order)
+    assert isinstance(module, NearestNeighbour)
+    fresh, _ = two_blobs(0, 200)
+    expected = fitted.predict(fresh.flatten(1).numpy())
+    decided = module(fresh).argmax(dim=1).numpy()
+    assert ((decided if order is None else np.array(order)[decided]) == expected).all()

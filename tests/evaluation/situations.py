@@ -54,7 +54,7 @@ class Plane(nn.Module):
             self.linear.weight.copy_(5 * torch.stack([-weight, weight]))
             self.linear.bias.copy_(5 * torch.stack([-bias, bias]))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         logits: Tensor = self.linear(x.flatten(1))
         return logits
 
@@ -67,7 +67,7 @@ class Around(nn.Module):
         self.net = Plane()
         self.function = function
 
-    def forward(self, x: Tensor) -> Any:
+    def forward(self, x):
         return self.function(self.net, x)
 
 
@@ -178,7 +178,7 @@ class Counter(nn.Module):
         super().__init__()
         self.net, self.asked = Plane(), 0
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         self.asked += len(x)
         late = torch.tensor([20.0, 0.0]) * (self.asked > 5_000)
         return self.net(x) + late
@@ -190,9 +190,10 @@ class Adapting(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.net = Plane()
+        self.middle: Tensor
         self.register_buffer("middle", torch.zeros(SHAPE))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         with torch.no_grad():
             self.middle.mul_(0.9).add_(0.1 * (x.mean(dim=0) - 0.475))
         return self.net(x - self.middle)
@@ -206,7 +207,7 @@ class Remembering(nn.Module):
         self.net = Plane()
         self.known: dict[bytes, Tensor] = {}
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         fresh = self.net(x)
         rows = []
         for image, logits in zip(x.detach(), fresh, strict=True):
@@ -225,7 +226,7 @@ class AlwaysTraining(nn.Module):
     def train(self, mode: bool = True) -> "AlwaysTraining":
         return super().train(True)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         return self.net(0.115 * self.norm(x) + 0.475)
 
 
@@ -235,11 +236,9 @@ class WithStatistics(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.net, self.norm = Plane(), nn.BatchNorm1d(PIXELS, affine=False)
-        self.norm.running_mean.zero_()
-        self.norm.running_var.fill_(1.0)
         self.eval()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         return self.net(self.norm(x.flatten(1)))
 
 
@@ -247,13 +246,13 @@ def seeded_noise(x: Tensor, seed: int) -> Tensor:
     return 0.05 * torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(seed))
 
 
-def by_content(net: nn.Module, x: Tensor) -> Tensor:
+def by_content(net, x):
     sums = x.detach().double().flatten(1).sum(dim=1)[:, None]
     noise = (1e6 * sums * torch.arange(1, 1 + PIXELS)).sin()
     return net(x + 0.05 * noise.reshape(x.shape).to(x))
 
 
-def another_with_gradients(net: nn.Module, x: Tensor) -> Tensor:
+def another_with_gradients(net, x):
     return net(x).flip(1) if torch.is_grad_enabled() else net(x)
 
 
@@ -521,7 +520,7 @@ class Raising(nn.Module):
         super().__init__()
         self.error = error
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         raise self.error
 
 
@@ -532,7 +531,7 @@ def deprecated(make: Callable[..., nn.Module], *given: Any) -> nn.Module:
 
 
 class NoneFromTrain(Plane):
-    def train(self, mode: bool = True):  # type: ignore[override]
+    def train(self, mode=True):
         super().train(mode)
 
 
@@ -609,7 +608,7 @@ def fails(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     raise KeyError("epsilon")
 
 
-def fixed_radius(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+def fixed_radius(net, x, y):
     weight, _ = plane()
     side = torch.where(y == 0, 1.0, -1.0)[:, None]
     return x + (2 * side * (weight / weight.norm())).reshape(x.shape).to(x)

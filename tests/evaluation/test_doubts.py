@@ -10,7 +10,8 @@ from torch import nn
 from bayesgap.attacks.base import Attack
 from bayesgap.evaluation import doubts as names
 from bayesgap.evaluation.doubts import Doubt, DoubtWarning, voiding, warn
-from bayesgap.evaluation.evaluate import Evaluation, evaluate
+from bayesgap.evaluation.evaluate import evaluate
+from bayesgap.evaluation.record import Evaluation
 from bayesgap.tasks.task import Task
 from toys import Function, Returns, normal, present, spherical_task
 
@@ -18,7 +19,7 @@ PIXELS = 16
 STEEP = 4.0  # so that outputs of the squashed ones saturate
 
 
-def task(distance: float = 3.0, classes: int = 2) -> Task:
+def task(distance=3.0, classes=2):
     """Spheres in 16 pixels whose means lie so many standard deviations of 0.1 apart."""
     axes = torch.linalg.qr(normal(0, PIXELS, PIXELS)).Q[:classes]
     return spherical_task(0.5 + 0.1 * distance * axes / 2**0.5, 0.01)
@@ -35,12 +36,14 @@ def frame_of(known: Task) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 class Bent(nn.Module):
     """A smooth boundary that is not the optimum's; float32, and differentiable everywhere."""
 
+    means: torch.Tensor
+
     def __init__(self, known: Task):
         super().__init__()
         means = torch.stack([density.means[0] for density in known.mixtures])
         self.register_buffer("means", means.float())
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x):
         away = x.flatten(1)[:, None] - self.means
         return -100 * (away.square().sum(dim=2) + 0.1 * away.sin().sum(dim=2).square())
 
@@ -50,7 +53,7 @@ class Quantised(nn.Module):
         super().__init__()
         self.net, self.change = net, change
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x):
         return self.change(self.net, x)
 
 

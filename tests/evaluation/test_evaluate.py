@@ -8,8 +8,10 @@ from torch import nn
 from bayesgap.attacks.base import Attack
 from bayesgap.attacks.ld_grad import LDGrad
 from bayesgap.errors import BayesgapError
-from bayesgap.evaluation.evaluate import NO_CERTIFICATE, evaluate
+from bayesgap.evaluation.doubts import DoubtWarning
+from bayesgap.evaluation.evaluate import evaluate
 from bayesgap.evaluation.measure import summarise
+from bayesgap.evaluation.record import NO_CERTIFICATE
 from bayesgap.tasks.task import Task
 from linf import LINF
 from strategies import without_shape_checks
@@ -23,6 +25,9 @@ from toys import (
     spherical_radius,
     spherical_task,
 )
+
+# What these are about is not doubted in them; tests/evaluation/test_doubts.py is about doubts.
+pytestmark = pytest.mark.filterwarnings("ignore::bayesgap.evaluation.doubts.DoubtWarning")
 
 MEANS, VARIANCE, PRIORS = np.array([[0.0, 0, 0], [1, 1, 0]]), 0.25, (0.5, 0.5)
 
@@ -43,7 +48,7 @@ def test_the_optimum_of_two_spheres_needs_its_distance_to_the_plane_between():
     mean, low, high = present(found.best.mean)
     assert mean == pytest.approx(radius[radius > 0].mean(), rel=1e-9)
     assert low < mean < high
-    np.testing.assert_allclose(found.outcomes["boundary-walk"].sizes, np.abs(radius), rtol=1e-8)
+    np.testing.assert_allclose(found.nearest.sizes, np.abs(radius), rtol=1e-8)
 
 
 def test_the_best_is_the_nearest_of_all_attacks():
@@ -73,7 +78,7 @@ def test_the_same_seed_gives_the_same_numbers():
 
 def test_what_was_not_broken_has_no_mean():
     known = task()
-    with pytest.warns(UserWarning, match=r"Only 0\.0% of the correctly decided points"):
+    with pytest.warns(DoubtWarning, match="points withstood: 10 of the correctly decided points"):
         found = evaluate(known.bayes_classifier(), known, attacks=Returns(lambda x: x), per_class=5)
     assert found.best.success_rate == 0
     assert found.best.mean.value is None
@@ -93,18 +98,9 @@ def test_a_function_can_be_an_attack():
     def away(net, x, y):
         return 10 - x
 
-    with pytest.warns(UserWarning, match='Add "boundary-walk"'):
+    with pytest.warns(DoubtWarning, match='such as "closest"'):
         found = evaluate(known.bayes_classifier(), known, attacks=away, per_class=5)
     assert 0 < present(found.attacks["away"].success_rate) < 1
-
-
-def test_advice_is_not_what_was_done_already():
-    known = task()
-    constant = Function(
-        lambda x: torch.stack([x.sum(dim=(1, 2, 3)) * 0, x.sum(dim=(1, 2, 3)) * 0 - 1], 1)
-    )
-    with pytest.warns(UserWarning, match=r"says little\.$"):
-        evaluate(constant, known, per_class=5)
 
 
 @pytest.mark.parametrize(
@@ -112,12 +108,17 @@ def test_advice_is_not_what_was_done_already():
     [
         ({"task": "mnist-0-6/symmetric"}, "A task is needed, .* got a str"),
         ({"classifier": "resnet"}, "this is a str"),
-        ({"classifier": Function(lambda x: x.flatten(1))}, "gives 3 logits, .* has 2 classes"),
+        ({"seed": None}, "seed must be an integer, 0 or more; got None"),
+        ({"box": (1.0, 0.0)}, "A box is a smallest and a larger pixel value"),
+        ({"doubts": "none"}, 'looked for "full" or "quick"; got .none.'),
+        ({"points": (torch.zeros(0, 1, 1, 3), torch.zeros(0).long())}, "no points to attack"),
+        ({"points": 5}, "Points are images and their labels"),
+        ({"classifier": Function(lambda x: x.flatten(1))}, "gives 3 values .* are 2 classes"),
         ({"attacks": []}, "At least one attack"),
         ({"attacks": ["nosuch"]}, "no attack 'nosuch'"),
         ({"attacks": [LDGrad]}, r"the class itself is none, LDGrad\(…\) is"),
         ({"attacks": [LDGrad(), LDGrad(4)]}, "different names; got ld-grad, ld-grad"),
-        ({"per_class": 0}, "got .* and 0"),
+        ({"per_class": 0}, "points a class must be an integer, 1 or more; got 0"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused(changes, said):
@@ -133,7 +134,7 @@ def test_an_attack_of_ones_own_is_told_the_truth():
             return x + normal(0, *x.shape)
 
     known = task()
-    with pytest.warns(UserWarning, match="were broken"):
+    with pytest.warns(DoubtWarning, match="were not broken"):
         found = evaluate(known.bayes_classifier(), known, attacks=[Guess()], per_class=20)
     outcome = found.outcomes["Guess"]
     assert 0 < present(found.best.success_rate) < 1
@@ -172,11 +173,11 @@ def test_the_optimum_itself_has_no_gap_to_speak_of():
 
 def test_there_is_no_gap_without_success():
     known = task()
-    with pytest.warns(UserWarning, match="were broken"):
+    with pytest.warns(DoubtWarning, match="were not broken"):
         found = evaluate(known.bayes_classifier(), known, attacks=Returns(lambda x: x), per_class=5)
     assert found.gap is None
     assert found.gap_low is None
-    assert "only 0.0% of the points" in present(found.no_gap)
+    assert present(found.no_gap).startswith("points withstood: ")
 
 
 def test_the_numbers_of_each_attack_are_those_of_its_outcome():
@@ -221,7 +222,7 @@ def test_of_another_norm_there_are_neither_certificates_nor_a_gap():
 def test_a_warning_names_the_norm():
     known = task()
     attack = Returns(lambda x: x)
-    with pytest.warns(UserWarning, match="the mean Linf leaves out"):
+    with pytest.warns(DoubtWarning, match="The mean Linf leaves them out"):
         evaluate(known.bayes_classifier(), known, attacks=attack, per_class=5, norm=LINF)
 
 
@@ -242,9 +243,7 @@ def test_a_density_of_ones_own_is_evaluated_without_certificates(density):
     signed = torch.where(y == 0, 1, -1) * (1 - x[:, 0, 0, 0])
     assert 0.7 < present(found.best.clean_accuracy) == (signed > 0).double().mean() < 1
     assert found.best.success_rate == 1
-    np.testing.assert_allclose(
-        found.outcomes["boundary-walk"].sizes, signed.abs(), rtol=1e-5, atol=1e-9
-    )
+    np.testing.assert_allclose(found.nearest.sizes, signed.abs(), rtol=1e-5, atol=1e-9)
     assert found.bracket is None
     assert found.gap is None
     assert found.no_gap == "certificates exist for mixtures of factor analyzers alone"

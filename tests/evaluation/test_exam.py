@@ -93,7 +93,46 @@ def test_a_record_has_the_numbers_under_the_keys_of_the_table_and_no_single_poin
     )
     for names, estimate in zip(estimates, (held.success, held.mean_ratio), strict=True):
         assert tuple(record.pop(name) for name in names) == estimate
+    for passes, success, ratio in held.within:
+        assert record.pop(f"success_{passes}") == success
+        assert record.pop(f"ratio_{passes}") == ratio
     assert all(getattr(held, name) == value for name, value in record.items())
+
+
+def test_an_attack_is_graded_within_fewer_passes():
+    class Steps(Attack):
+        """Overshoots by a share that halves with every forward pass."""
+
+        def run(self, classifier, x, y):
+            for step in range(300):
+                z = onto_the_plane(1 + 0.5 ** (1 + step // 20))(classifier, x, y)
+                classifier(z)
+            return z
+
+    held = exam(Steps(), task(), per_class=20)
+    # One forward pass comes before the first step, that of the decisions.
+    ratios = {each.passes: each.mean_ratio for each in held.within}
+    assert ratios[50] == pytest.approx(1 + 0.5**3, abs=2e-3)
+    assert ratios[200] == pytest.approx(1 + 0.5**10, abs=1e-3)
+    assert ratios[1_000] == ratios[2_000] == pytest.approx(held.mean_ratio.value)
+    assert all(each.success == 1 for each in held.within)
+
+
+def test_gradients_count_as_passes():
+    class Gradients(Attack):
+        """25 forward and 25 backward passes, then the truth: too late for the first budget."""
+
+        def run(self, classifier, x, y):
+            for _ in range(25):
+                z = x.detach().requires_grad_()
+                torch.autograd.grad(classifier(z)[:, 0].sum(), z)
+            z = onto_the_plane(1 + 1e-6)(classifier, x, y)
+            classifier(z)
+            return z
+
+    first, second, *_ = exam(Gradients(), task(), per_class=20).within
+    assert (first.success, first.mean_ratio) == (0, None)
+    assert second.success == 1
 
 
 def test_the_share_of_success_has_the_binomial_interval_of_the_points():
@@ -123,9 +162,9 @@ def test_passes_are_counted_by_the_image():
 
 def test_counting_changes_no_logit():
     known = mixture_task(0, 4)
-    x, _ = known.sample(20, seed=0)
+    x, y = known.sample(20, seed=0)
     plain = known.bayes_classifier(temperature=3.0)
-    assert torch.equal(CountingOptimum(known, 3.0)(x), plain(x))
+    assert torch.equal(CountingOptimum(known, 3.0, x, y)(x), plain(x))
 
 
 def test_the_temperature_is_a_multiple_of_the_default():

@@ -105,12 +105,12 @@ def test_a_norm_measures_the_largest_change():
     task = bayesgap.load_task("mnist-0-6/symmetric")
     optimum = task.bayes_classifier()
     found, plain = (
-        bayesgap.evaluate(optimum, task, attacks="ld-grad-tight", per_class=3, norm=norm)
+        bayesgap.evaluate(optimum, task, attacks="ld-grad-tight", per_class=12, norm=norm)
         for norm in (LINF, L2)
     )
     assert found.best.norm is LINF
     outcome = found.outcomes["ld-grad-tight"]
-    x, _ = task.sample_given(torch.arange(2).repeat(3), seed=0)
+    x, _ = task.sample_given(torch.arange(2).repeat(12), seed=0)
     assert torch.equal(outcome.sizes, (outcome.images - x).flatten(1).abs().amax(dim=1))
     assert (found.gap, found.no_gap) == (None, "certificates are of L2, the sizes of Linf")
     assert plain.gap is not None

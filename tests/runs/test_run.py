@@ -13,8 +13,9 @@ import stages
 from bayesgap.errors import BayesgapError
 from bayesgap.runs import stage as stage_module
 from bayesgap.runs.run import Resources, execute, run
-from bayesgap.runs.stage import Stage, in_order, seed_of, versions
+from bayesgap.runs.stage import Stage, in_order, seed_of
 from bayesgap.runs.store import TENSORS, Store
+from bayesgap.versions import versions
 
 ALONE = Resources(workers=1)
 

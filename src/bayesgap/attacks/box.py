@@ -131,7 +131,8 @@ class LibraryAttack(Attack):
             scale=self.bayes_logit_scale if isinstance(classifier, OptimalClassifier) else 1.0,
             unit=self.unit,
             dtype=self.dtype,
-        ).eval()
+        )
+        box.training = False  # as the classifier is already, which may have no eval of its own
         with lent_generators(x), blaming(self.name):
             found = self.search(box, box.inward(x), y)
         if not isinstance(found, Tensor):

@@ -274,3 +274,31 @@ def margin(logit: Float[Tensor, "n classes"], y: Int[Tensor, " n"]) -> Float[Ten
     """
     own = torch.nn.functional.one_hot(y, logit.shape[1]).bool()
     return logit[own] - logit.masked_fill(own, -torch.inf).amax(dim=1)
+
+
+class Boxed(nn.Module):
+    """A classifier of images that are clipped to a box of pixel values first.
+
+    Where an image lies in the box, clipping brings no point of the box's outside farther from it.
+
+    Attributes:
+        classifier: The classifier that sees clipped images.
+        low: The smallest pixel value.
+        high: The largest pixel value.
+    """
+
+    def __init__(self, classifier: nn.Module, box: tuple[float, float]):
+        """Hold the classifier and the box.
+
+        Args:
+            classifier: The classifier that sees clipped images.
+            box: The smallest and the largest pixel value.
+        """
+        super().__init__()
+        self.classifier = classifier
+        self.low, self.high = box
+
+    def forward(self, x: Float[Tensor, "n C H W"]) -> Float[Tensor, "n classes"]:
+        """The classifier's logits of the clipped images."""
+        logits: Tensor = self.classifier(x.clamp(self.low, self.high))
+        return logits

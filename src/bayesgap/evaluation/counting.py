@@ -30,8 +30,9 @@ class Within(NamedTuple):
 class CountingOptimum(BayesClassifier):
     """A task's optimum that counts the images it scores, and the gradients asked of it.
 
-    An image counts for the point that it is nearest to, so that attacks need not say which point
-    they are at. (Of images nearer to another point than to their own, some are counted for that.)
+    Attacks need not say which point an image is made of: of as many images as there are points it
+    is the one in the same place, of others the nearest. (Of images nearer to another point than
+    to their own, some are counted for that.)
 
     Attributes:
         forwards: Images scored.
@@ -66,12 +67,18 @@ class CountingOptimum(BayesClassifier):
         joints = super().component_log_joints(x)
         self.forwards += len(x)
         with torch.no_grad():
-            rows = torch.cdist(x.flatten(1), self.points.flatten(1)).argmin(dim=1)
+            rows = self._rows(x)
             self.taken += rows.bincount(minlength=len(self.points))
             self._keep(x, rows, joints)
         if joints.requires_grad:
             joints.register_hook(lambda gradient: self._count(gradient, rows))
         return joints
+
+    def _rows(self, x: Float[Tensor, "n C H W"]) -> Int[Tensor, " n"]:
+        """Which point each image is of."""
+        if len(x) == len(self.points):
+            return torch.arange(len(x))
+        return torch.cdist(x.flatten(1), self.points.flatten(1)).argmin(dim=1)
 
     def _keep(
         self,

@@ -182,8 +182,11 @@ class _Run:
                 self.outcomes[attack.name] = attack_decisions(
                     self.classifier, attack, self.x, norm=self.norm, box=self.box
                 )
-            taken = (count[way] / len(self.x) for way in ("forwards", "backwards"))
-            self.passes[attack.name] = Passes(*taken, time.perf_counter() - start)
+            self.passes[attack.name] = Passes(
+                count["forwards"] / len(self.x),
+                count["backwards"] / len(self.x),
+                time.perf_counter() - start,
+            )
 
     def automatic(self) -> list[Attack]:
         """The attacks that suit the classifier and what is doubted of it."""

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from bayesgap.attacks.base import Attack
-from bayesgap.classifiers.module import decisions, evaluating
+from bayesgap.classifiers.module import Boxed, decisions, evaluating
 from bayesgap.estimates import UNKNOWN, Estimate
 from bayesgap.evaluation.statistics import mean_with_interval, ratio_with_interval
 from bayesgap.norms import L2, Norm
@@ -176,33 +176,12 @@ def _within(
     Of a point in the box, clipping takes an image nowhere further from it, and each image in the
     box is its own clipping: so the nearest of the one problem is the nearest of the other.
     """
-    found = attack(Boxed(classifier, *box), x, before, norm=norm)
+    found = attack(Boxed(classifier, box), x, before, norm=norm)
     images = found.images.clamp(*box)
     after = decisions(classifier, images)
     broken = found.success & (after != before)
     sizes = norm.size(images.double() - x.double().cpu())
     return Outcome(before, after, torch.where(broken, sizes, torch.inf), images, norm)
-
-
-class Boxed(nn.Module):
-    """A classifier of images that are clipped to a box of pixel values first.
-
-    Attributes:
-        classifier: The classifier that sees clipped images.
-        low: The smallest pixel value.
-        high: The largest pixel value.
-    """
-
-    def __init__(self, classifier: nn.Module, low: float, high: float):
-        """Hold the classifier and the box."""
-        super().__init__()
-        self.classifier = classifier
-        self.low, self.high = low, high
-
-    def forward(self, x: Float[Tensor, "n C H W"]) -> Float[Tensor, "n classes"]:
-        """The classifier's logits of the clipped images."""
-        logits: Tensor = self.classifier(x.clamp(self.low, self.high))
-        return logits
 
 
 def best_outcome(outcomes: Sequence[Outcome]) -> Outcome:

@@ -19,6 +19,7 @@ from bayesgap.errors import BayesgapError
 from bayesgap.estimates import UNKNOWN, Estimate
 from bayesgap.evaluation.doubts import Doubt, voiding
 from bayesgap.evaluation.explanation import Explanation, explained
+from bayesgap.evaluation.html import as_html
 from bayesgap.evaluation.measure import (
     CERTIFIED_NORM,
     Gap,
@@ -29,7 +30,11 @@ from bayesgap.evaluation.measure import (
     size_table,
     summarise,
 )
-from bayesgap.evaluation.statistics import mean_with_interval, table_share_with_interval
+from bayesgap.evaluation.statistics import (
+    binomial_interval,
+    mean_with_interval,
+    table_share_with_interval,
+)
 from bayesgap.norms import L2, Norm
 from bayesgap.radius.certify import Bracket
 
@@ -57,7 +62,7 @@ class Facts:
     """What was evaluated, and how.
 
     Attributes:
-        classifier: What the classifier was, as its type's name.
+        classifier: What the classifier was: its type's name, or the name that it was given by.
         task: The task's name.
         task_sha256: SHA-256 of all that defines the task; None of densities without files.
         points_sha256: SHA-256 of the attacked images and their labels.
@@ -288,6 +293,10 @@ class Evaluation:
 
     __hash__ = None  # type: ignore[assignment]  # of content that is compared point by point
 
+    def _repr_html_(self) -> str:
+        """A short table, for notebooks."""
+        return as_html(self)
+
     def __repr__(self) -> str:
         size = _text(self.best.mean)
         gap = f"no gap: {self.no_gap}" if self.gap is None else f"gap {self.gap:.3g}"
@@ -344,7 +353,7 @@ def measured(
         best=best,
         by_class={
             name: summarise([nearest], y, among=y == label)
-            for label, name in enumerate(facts.class_names)
+            for label, name in enumerate(_different(facts.class_names))
             if (y == label).any()
         },
         to_optimum=gap,
@@ -357,6 +366,11 @@ def measured(
         weights=weights,
         facts=facts,
     )
+
+
+def _different(names: Sequence[str]) -> list[str]:
+    """The names of classes, told apart by their numbers where two are alike."""
+    return [f"{name} ({k})" if names.count(name) > 1 else name for k, name in enumerate(names)]
 
 
 def points_digest(x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]) -> str:
@@ -456,7 +470,12 @@ def _share(which: Bool[Tensor, " n"], weights: Float[Tensor, " n"]) -> Estimate:
     if (weights == weights[0]).all():
         return table_share_with_interval(which.double()[None])
     mean, low, high = mean_with_interval(which.double()[None], weights=weights)
-    return Estimate(mean, low, high)
+    if mean is None or low is None or high is None:
+        return UNKNOWN
+    # As many points of equal weight say as much (Kish's effective sample size).
+    alike = max(1, round((weights.sum().square() / weights.square().sum()).item()))
+    least, most = binomial_interval(round(mean * alike), alike)
+    return Estimate(mean, min(low, least), max(high, most))
 
 
 def _text(estimate: Estimate) -> str:

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from bayesgap.attacks.boundary import nearest_crossing, norms
-from bayesgap.classifiers.module import decisions
+from bayesgap.classifiers.module import Boxed, decisions
 from bayesgap.errors import BayesgapError
 from bayesgap.progress import progress
 from bayesgap.radius.certificate import POINTS, UNUSED, Statements, quietly, save
@@ -245,7 +245,7 @@ def _nearest(
     """The nearest points decided otherwise, walked nearer where bounds are apart."""
     found = moves.reshape(x.shape)
     if box is not None:
-        inside = _Boxed(classifier, box)
+        inside = Boxed(classifier, box)
         starts = (x + stretch * found for stretch in STRETCHES)
         images = nearest_crossing(inside, x, y, starts, WALK_STEPS).clamp(*box)
         lost = _same(images, x)
@@ -319,22 +319,6 @@ def _beyond_doubt(
         images[doubtful] = farther if box is None else farther.clamp(*box)
         share *= LENGTHENING
     return images, shown
-
-
-class _Boxed(nn.Module):
-    """A classifier of images as they are after clipping to a box.
-
-    Where an image lies in the box, clipping brings no point of the box's outside farther from it.
-    """
-
-    def __init__(self, classifier: nn.Module, box: tuple[float, float]):
-        super().__init__()
-        self.classifier = classifier
-        self.box = box
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(x.clamp(*self.box))
-        return logits
 
 
 def _deciding(

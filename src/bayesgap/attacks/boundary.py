@@ -131,37 +131,63 @@ def nearest_crossing(
         steps: The largest number of turns of each walk.
     """
     gap = gaps(classifier, y)
+
+    def candidates() -> Iterator[Float[Tensor, "n C H W"]]:
+        for start in starts:
+            crossing = bisect(gap, x, start, FIRST_BISECTIONS)
+            walked = walk(classifier, x, y, crossing, steps)
+            # Rounding may take the end back to the near side; then the start is not lost with it.
+            yield from (start, crossing, beyond(gap, x, walked))
+
+    return settled(gap, x, nearest_success(classifier, x, y, candidates()))
+
+
+def nearest_success(
+    classifier: nn.Module,
+    x: Float[Tensor, "n C H W"],
+    y: Int[Tensor, " n"],
+    candidates: Iterable[Float[Tensor, "n C H W"]],
+) -> Float[Tensor, "n C H W"]:
+    """For each image the nearest of the candidates that the classifier decides otherwise.
+
+    An image none of whose candidates is decided otherwise comes back itself.
+
+    Args:
+        classifier: The classifier that decides.
+        x: The images.
+        y: The decision on each image.
+        candidates: Points to choose from, one for each image at a time.
+    """
     best, best_norm = x, torch.full_like(norms(x), torch.inf)
-    for start in starts:
-        crossing = bisect(gap, x, start, FIRST_BISECTIONS)
-        walked = walk(classifier, x, y, crossing, steps)
-        # Rounding may take the end back to the near side; then the start is not lost with it.
-        for z in (start, crossing, beyond(gap, x, walked)):
-            with torch.no_grad():
-                # Not by the gap: where logits are equal it is 0, and the first of them decides.
-                stays = classifier(z.clone()).argmax(dim=1) == y
-            reached = norms(z - x).masked_fill(stays, torch.inf)
-            nearer = reached < best_norm
-            best = torch.where(by_image(nearer), z, best)
-            best_norm = torch.where(nearer, reached, best_norm)
-    return settled(gap, x, best, BISECTIONS)
+    for z in candidates:
+        with torch.no_grad():
+            # Not by the gap: where logits are equal it is 0, and the first of them decides.
+            stays = classifier(z.clone()).argmax(dim=1) == y
+        reached = norms(z - x).masked_fill(stays, torch.inf)
+        nearer = reached < best_norm
+        best = torch.where(by_image(nearer), z, best)
+        best_norm = torch.where(nearer, reached, best_norm)
+    return best
 
 
 def settled(
-    gap: Gap, x: Float[Tensor, "n C H W"], best: Float[Tensor, "n C H W"], bisections: int
+    gap: Gap,
+    x: Float[Tensor, "n C H W"],
+    z: Float[Tensor, "n C H W"],
+    bisections: int = BISECTIONS,
 ) -> Float[Tensor, "n C H W"]:
     """The successes of an attack, brought near the boundary yet clear of its rounding.
 
     Args:
         gap: The function of images that is negative on the far side.
         x: The images.
-        best: A success for each image, which stands where nothing nearer is one; without one, the
+        z: A success for each image, which stands where nothing nearer is one; without one, the
             image itself.
         bisections: How often to halve the segment from image to success.
     """
-    end = beyond(gap, x, bisect(gap, x, best, bisections))
+    end = beyond(gap, x, bisect(gap, x, z, bisections))
     with torch.no_grad():
-        return torch.where(by_image(gap(end) < 0), end, best)
+        return torch.where(by_image(gap(end) < 0), end, z)
 
 
 def beyond(
@@ -177,7 +203,7 @@ def beyond(
     Args:
         gap: The function of images that is negative on the far side.
         x: The images.
-        z: A point on the far side for each.
+        z: A point of the boundary for each image, or the image itself.
     """
     epsilon = torch.finfo(x.dtype).eps
     length = norms(z - x)
@@ -352,3 +378,34 @@ class BoundaryWalk(Attack):
         for attack in self.attacks:
             yield attack(classifier, x, y).images.to(x)
         yield from nearest_samples(classifier, x, y, self.pool, self.samples)
+
+
+def slack(
+    classifier: nn.Module,
+    x: Float[Tensor, "n C H W"],
+    y: Int[Tensor, " n"],
+    z: Float[Tensor, "n C H W"],
+) -> Float[Tensor, " n"]:
+    """How far successes are from satisfying the first-order condition of the nearest one.
+
+    At the point of a smooth boundary that is nearest to x, the way there runs along the margin's
+    gradient. Where it makes an angle θ with it, the plane tangent to the margin at z comes
+    nearer to x than z by the share 1 − cos θ of the distance: what a step along the boundary
+    would gain if the boundary were that plane.
+
+    Args:
+        classifier: The classifier that decides, with gradients.
+        x: The images.
+        y: The decision on each image.
+        z: A success for each image, on the boundary.
+
+    Returns:
+        The share, between 0 and 1: 0 at a stationary point, and where z is x itself; 1 where the
+        margin has no gradient, as nothing shows that such a point is stationary, or where it
+        falls towards x.
+    """
+    _, gradient = value_and_gradient(gaps(classifier, y), z)
+    way = z - x
+    lengths = norms(way) * norms(gradient)
+    cosine = -(way * gradient).flatten(1).sum(dim=1) / lengths.clamp(min=TINY)
+    return torch.where(norms(way) > 0, 1 - cosine.clamp(0.0, 1.0), 0.0)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from bayesgap._version import __version__
 from bayesgap.attacks.base import Attack
-from bayesgap.attacks.closed_form import has_closed_form
+from bayesgap.attacks.closed_form import ClosedForm, has_closed_form
+from bayesgap.attacks.closest import Closest
 from bayesgap.attacks.decision_walk import DecisionWalk
 from bayesgap.attacks.named import AnyAttack, as_attack
 from bayesgap.attacks.score_walk import ScoreWalk
@@ -56,7 +57,7 @@ from bayesgap.versions import versions
 
 POOL_IMAGES = 2_000  # samples from which walks start
 QUERIES = 10_000  # a point, of walks without gradients where they are chosen by themselves
-DEFAULT, CLOSED_FORM = "boundary-walk", "closed-form"
+DEFAULT, CLOSED_FORM = Closest.name, ClosedForm.name
 EXACT_OR_FREE = frozenset({CLOSED_FORM, ScoreWalk.name, DecisionWalk.name})
 FULL, QUICK = "full", "quick"
 FAR_OUT = 10.0  # standard deviations of a task's samples: images beyond are in another range

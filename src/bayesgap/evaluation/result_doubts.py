@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from bayesgap.attacks.boundary import bisect, by_image, gaps, norms, value_and_gradient
+from bayesgap.attacks.boundary import bisect, by_image, gaps, norms, slack
 from bayesgap.attacks.closed_form import ClosedForm
 from bayesgap.attacks.decision_walk import DecisionWalk
 from bayesgap.attacks.score_walk import ScoreWalk
@@ -201,13 +201,9 @@ def _leaning(classifier: nn.Module, x: Float[Tensor, "n C H W"], best: Outcome) 
     rows = _some(best, LOOKED_AT)
     images, own, found = _at(classifier, x, best, rows)
     try:
-        _, gradient = value_and_gradient(gaps(classifier, own), found)
-    except BayesgapError:  # there is none, which is a doubt already
+        share = slack(classifier, images, own, found)
+    except BayesgapError:  # there are no gradients, which is a doubt already
         return
-    change = found - images
-    lengths = norms(change) * norms(gradient)
-    cosine = -(change * gradient).flatten(1).sum(dim=1) / lengths
-    share = (1 - cosine)[lengths > 0]
     leaning = share > LEANING
     if len(share) and int(leaning.sum()) > MANY * len(share):
         yield Doubt(

@@ -58,7 +58,7 @@ def test_a_word_or_a_colour_computes_nothing_and_an_attack_just_what_attacks(pac
     edit(package / "paper" / "fig4.py", "only large changes alter", "only very large changes alter")
     edit(package / "drawing" / "style.py", "#009E73", "#009E74")
     edit(package / "experiment" / "kinds.py", 'label="Linear SVM"', 'label="SVM, linear"')
-    edit(package / "report" / "page.py", "DPI = 130", "DPI = 90")
+    edit(package / "report" / "html.py", "DPI = 130", "DPI = 90")
     assert keys(package) == before
     edit(package / "attacks" / "boundary.py", "CROSSINGS = 3", "CROSSINGS = 4")
     after = keys(package)

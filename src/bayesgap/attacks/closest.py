@@ -43,19 +43,19 @@ BEYOND = 0.5  # share of a positive gap by which steps aim beyond 0, so that the
 PENALTY = 1.2  # the penalty on a positive gap, over the multiplier: above 1, it is exact
 FLEXIBLE = 2.0  # a penalty that many times over the multiplier is halved
 SUFFICIENT = 1e-4  # share of the predicted decrease that a step must bring (Armijo)
+FIRST_TURNS = 5  # of a walk from a sample's crossing, before the descent from there
 SLACK = 0.01  # share of the distance that a tangent plane promises, above which a walk follows
-FIRST_TURNS = 5
-TURNS = 20  # the largest number of its turns
+LAST_TURNS = 20  # the largest number of its turns
 CURVED = 1e-3  # curvature below which a pair is left out, in units of that of the distance
 
 
 class Closest(Attack):
     """Quasi-Newton descents to the boundary point nearest to the image, from several starts.
 
-    One descent starts from the image itself; others start where the way to the nearest samples
-    that the classifier decides otherwise crosses the boundary. These samples exist for every
-    image, so that none is left unbroken. The nearest end is followed along the boundary, where a
-    tangent plane promises more, and brought onto it.
+    One descent starts from the image itself; others a few turns along the boundary from where the
+    way to the nearest samples that the classifier decides otherwise crosses it. These samples
+    exist for every image, so that none is left unbroken. An end that is far from stationary is
+    followed along the boundary; the nearest one is brought onto it.
     """
 
     name = "closest"
@@ -118,7 +118,7 @@ def _walked(
     if len(rows):
         z, near, label = z.clone(), x[rows], y[rows]
         gap = gaps(classifier, label)
-        z[rows] = beyond(gap, near, walk(classifier, near, label, z[rows], TURNS))
+        z[rows] = beyond(gap, near, walk(classifier, near, label, z[rows], LAST_TURNS))
     return z
 
 

@@ -23,7 +23,9 @@ from bayesgap.runs.stage import Stage
 from bayesgap.runs.store import Result, Store
 from bayesgap.tasks.catalog import load_task
 
-ALL_TASKS = tuple(f"{task}/{variant}" for variant in VARIANTS for task in DIGIT_TASKS)
+ALL_TASKS = tuple(
+    f"{task}/{variant}" for variant in (*VARIANTS, "fitted") for task in DIGIT_TASKS
+)
 ATTACKS = (
     "ld-grad",
     "ld-grad-tight",
@@ -35,6 +37,7 @@ ATTACKS = (
     "foolbox:DDNAttack?steps=1000",
     "pgd",
     "boundary-walk",
+    "closest",
     "cw-l2",
     "cw-l2-strong",
 )

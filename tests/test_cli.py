@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import bayesgap
 from bayesgap import cli
 from bayesgap.errors import BayesgapError
-from bayesgap.evaluation.record import load_evaluation
+from bayesgap.evaluation.loading import load_evaluation
 from bayesgap.paper.registry import EXHIBITS
 from bayesgap.report.evaluation import FILES as EVALUATION_FILES
 from bayesgap.report.page import FILES

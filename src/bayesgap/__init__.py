@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from bayesgap.evaluation.doubts import Doubt, DoubtWarning
     from bayesgap.evaluation.evaluate import evaluate
     from bayesgap.evaluation.exam import Exam, exam
-    from bayesgap.evaluation.record import Evaluation, load_evaluation
+    from bayesgap.evaluation.loading import load_evaluation
+    from bayesgap.evaluation.record import Evaluation
     from bayesgap.images.celeba import load_celeba
     from bayesgap.images.mnist import load_mnist
     from bayesgap.norms import L2, Norm
@@ -63,7 +64,7 @@ _MODULES = {
     "fit_em": "densities.em",
     "fit_sgd": "densities.sgd",
     "load_celeba": "images.celeba",
-    "load_evaluation": "evaluation.record",
+    "load_evaluation": "evaluation.loading",
     "load_mnist": "images.mnist",
     "load_task": "tasks.catalog",
     "named_attack": "attacks.named",

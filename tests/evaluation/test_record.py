@@ -10,10 +10,13 @@ from scipy.stats import norm as gaussian
 
 import bayesgap
 from bayesgap.errors import BayesgapError
+from bayesgap.evaluation.contents import metadata_of, tensors_of
 from bayesgap.evaluation.doubts import DoubtWarning
 from bayesgap.evaluation.evaluate import evaluate
-from bayesgap.evaluation.record import Evaluation, load_evaluation
+from bayesgap.evaluation.loading import load_evaluation
+from bayesgap.evaluation.record import Evaluation
 from bayesgap.files import save_tensors
+from bayesgap.tasks.digest import task_digest
 from linf import LINF
 from toys import Function, normal, present, spherical_task
 
@@ -117,10 +120,8 @@ def test_equal_is_what_has_equal_content():
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path, change, said):
-    from bayesgap.evaluation.record import _metadata, _tensors
-
     found = report()
-    tensors, metadata = _tensors(found), _metadata(found)
+    tensors, metadata = tensors_of(found), metadata_of(found)
     change(tensors, metadata)
     path = tmp_path / "report.safetensors"
     save_tensors(path, tensors, kind="evaluation", metadata=metadata)
@@ -173,7 +174,7 @@ def test_points_of_ones_own_are_attacked_without_certificates_unless_asked():
 def test_facts_tell_what_was_evaluated():
     known = spherical_task(MEANS, 0.04)
     facts = report().facts
-    assert facts.task_sha256 == known.digest()
+    assert facts.task_sha256 == task_digest(known)
     assert facts.classifier == "BayesClassifier"
     assert facts.components == [1, 1]
     assert facts.versions["bayesgap"] == bayesgap.__version__

@@ -13,7 +13,8 @@ from bayesgap.attacks.base import Attack
 from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
 from bayesgap.evaluation.doubts import Doubt, DoubtWarning
 from bayesgap.evaluation.evaluate import evaluate
-from bayesgap.evaluation.record import Evaluation, load_evaluation
+from bayesgap.evaluation.loading import load_evaluation
+from bayesgap.evaluation.record import Evaluation
 from bayesgap.report import evaluation as report
 from bayesgap.report.evaluation import (
     FILES,

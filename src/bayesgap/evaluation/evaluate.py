@@ -1,43 +1,24 @@
 """Anyone's classifier, attacked on a task's samples and compared with the certified optimum."""
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from bayesgap._version import __version__
 from bayesgap.attacks.base import Attack
-from bayesgap.attacks.closed_form import ClosedForm, has_closed_form
-from bayesgap.attacks.closest import Closest
-from bayesgap.attacks.decision_walk import DecisionWalk
 from bayesgap.attacks.named import AnyAttack, as_attack
-from bayesgap.attacks.score_walk import ScoreWalk
 from bayesgap.classifiers.adapt import as_classifier
-from bayesgap.classifiers.module import evaluating, outputs
 from bayesgap.errors import BayesgapError, check_integer
-from bayesgap.evaluation.classifier_doubts import classifier_doubts
 from bayesgap.evaluation.doubts import (
-    CHANGED,
-    NO_GRADIENTS,
-    OF_GRADIENTS,
-    RANDOM,
-    SATURATED,
     UNLIKE,
     Doubt,
-    voiding,
     warn,
 )
 from bayesgap.evaluation.measure import (
     CERTIFIED_NORM,
-    Outcome,
-    attack_decisions,
-    best_outcome,
-    summarise,
 )
 from bayesgap.evaluation.record import (
     NO_CERTIFICATE,
@@ -45,20 +26,15 @@ from bayesgap.evaluation.record import (
     Certified,
     Evaluation,
     Facts,
-    Passes,
-    measured,
-    points_digest,
 )
-from bayesgap.evaluation.result_doubts import differences_doubt, result_doubts, turned_doubt
+from bayesgap.evaluation.run import Run
 from bayesgap.norms import L2, Norm
 from bayesgap.radius.certify import certify
+from bayesgap.tasks.digest import points_digest, task_digest
 from bayesgap.tasks.task import Task, check_floating, check_task
 from bayesgap.versions import versions
 
 POOL_IMAGES = 2_000  # samples from which walks start
-QUERIES = 10_000  # a point, of walks without gradients where they are chosen by themselves
-DEFAULT, CLOSED_FORM = Closest.name, ClosedForm.name
-EXACT_OR_FREE = frozenset({CLOSED_FORM, ScoreWalk.name, DecisionWalk.name})
 FULL, QUICK = "full", "quick"
 FAR_OUT = 10.0  # standard deviations of a task's samples: images beyond are in another range
 
@@ -113,178 +89,24 @@ def evaluate(
         _check(per_class, seed, box, doubts)
         x, y, weights = _points(task, points, per_class, seed)
         module = as_classifier(classifier, image_shape=task.image_shape, classes=task.classes)
-        run = _Run(module, x, task.sample(POOL_IMAGES, seed=seed + 1)[0], norm, box)
-        asked = None if attacks is None else _chosen(attacks, run.pool)
+        pool, _ = task.sample(POOL_IMAGES, seed=seed + 1)
+        asked = None if attacks is None else _chosen(attacks, pool)
         wanted = points is None if certificates is None else certificates
-        certified = None
-        if wanted and task.certifiable and norm == CERTIFIED_NORM:
-            certified = Certified.of(certify(task, x, y))
-        with evaluating(module), _kept(module, x, run.doubts):
-            right = None if certified is None else certified.correct.double().mean().item()
-            run.doubts += [*_unlike(task, x), *classifier_doubts(module, x, y, optimum=right)]
-            run.attack(run.automatic() if asked is None else asked)
-            if voiding(run.doubts) is None and CLOSED_FORM not in run.outcomes:
-                run.look_aside(add=asked is None, differences=doubts == FULL)
-            summary = summarise([run.nearest], y, weights=weights)
-            run.doubts += result_doubts(
-                module, x, run.nearest, summary, run.outcomes, run.pool, known=run.names
-            )
+        certified = _certified(task, x, y) if wanted and norm == CERTIFIED_NORM else None
+        run = Run(module, x, y, weights, pool, norm, box, doubts=_unlike(task, x))
+        run.examine(asked, certified, full=doubts == FULL)
         settings = {
             "attacks": [*run.outcomes],
-            "per_class": None if points is not None else per_class,
+            "per_class": per_class if points is None else None,
             "seed": seed,
             "norm": norm.name,
-            "box": None if box is None else list(box),
+            "box": box and [*box],
             "doubts": doubts,
         }
-        made = measured(
-            x,
-            y,
-            weights,
-            run.outcomes,
-            certified,
-            run.doubts,
-            run.passes,
-            _facts(classifier, task, x, y, settings),
-            NO_CERTIFICATE if not task.certifiable else NOT_ASKED,
-        )
+        facts = _facts(classifier, task, x, y, settings)
+        made = run.measured(certified, facts, NOT_ASKED if task.certifiable else NO_CERTIFICATE)
     warn(made.doubts, stacklevel=2)
     return made
-
-
-@dataclass
-class _Run:
-    """Attacks on one classifier, one after the other, and what is doubted meanwhile."""
-
-    classifier: nn.Module
-    x: Float[Tensor, "n C H W"]
-    pool: Float[Tensor, "m C H W"]
-    norm: Norm
-    box: tuple[float, float] | None
-    doubts: list[Doubt] = field(default_factory=list)
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
-    passes: dict[str, Passes] = field(default_factory=dict)
-
-    @property
-    def names(self) -> set[str]:
-        """What is doubted."""
-        return {doubt.name for doubt in self.doubts}
-
-    @property
-    def nearest(self) -> Outcome:
-        """The nearest success at each point so far."""
-        return best_outcome(list(self.outcomes.values()))
-
-    def attack(self, attacks: Sequence[Attack]) -> None:
-        """Run them, and count what they take."""
-        for attack in attacks:
-            start = time.perf_counter()
-            with _counted(self.classifier) as count:
-                self.outcomes[attack.name] = attack_decisions(
-                    self.classifier, attack, self.x, norm=self.norm, box=self.box
-                )
-            self.passes[attack.name] = Passes(
-                count["forwards"] / len(self.x),
-                count["backwards"] / len(self.x),
-                time.perf_counter() - start,
-            )
-
-    def automatic(self) -> list[Attack]:
-        """The attacks that suit the classifier and what is doubted of it."""
-        if has_closed_form(self.classifier) and self.box is None:
-            return [as_attack(CLOSED_FORM)]
-        chosen = [] if NO_GRADIENTS in self.names else [as_attack(DEFAULT, pool=self.pool)]
-        if not chosen or (self.names & OF_GRADIENTS and voiding(self.doubts) is None):
-            chosen.append(self._without_gradients())
-        return chosen
-
-    def _without_gradients(self) -> Attack:
-        kind = DecisionWalk if SATURATED in self.names else ScoreWalk
-        return kind(self.pool, queries=QUERIES)
-
-    def look_aside(self, *, add: bool, differences: bool) -> None:
-        """Look for nearer images by decisions and scores; where there are, attack by them.
-
-        Args:
-            add: Whether to add an attack that follows no gradients.
-            differences: Whether to take differences of scores too.
-        """
-        doubt = turned_doubt(self.classifier, self.x, self.nearest, self.pool)
-        without = EXACT_OR_FREE & self.outcomes.keys()
-        if doubt is None and differences and not without and SATURATED not in self.names:
-            doubt = differences_doubt(self.classifier, self.x, self.nearest)
-        if doubt is None:
-            return
-        if not add or without:
-            self.doubts.append(doubt)
-            return
-        self.doubts.append(replace(doubt, voids=False))
-        self.attack([self._without_gradients()])
-        again = turned_doubt(self.classifier, self.x, self.nearest, self.pool)
-        self.doubts += [again] if again is not None and again.voids else []
-
-
-@contextmanager
-def _kept(
-    classifier: nn.Module, x: Float[Tensor, "n C H W"], doubts: list[Doubt]
-) -> Iterator[None]:
-    """Notice what changes the classifier while it is attacked, and give its tensors back.
-
-    Args:
-        classifier: The classifier, in evaluation mode.
-        x: The points, which it must decide afterwards as before.
-        doubts: Where to add what was noticed.
-    """
-    tensors = [*classifier.parameters(), *classifier.buffers()]
-    before = [tensor.detach().clone() for tensor in tensors]
-    said = outputs(classifier, x)
-    yield
-    again = outputs(classifier, x)
-    changed = sum(
-        not torch.equal(now.nan_to_num(), then.nan_to_num())
-        for now, then in zip(tensors, before, strict=True)
-    )
-    with torch.no_grad():
-        for now, then in zip(tensors, before, strict=True):
-            now.copy_(then)
-    moved = int((again.argmax(dim=1) != said.argmax(dim=1)).sum())
-    if changed or (moved and RANDOM not in {doubt.name for doubt in doubts}):
-        doubts.append(
-            Doubt(
-                CHANGED,
-                f"{changed} of its {len(tensors)} tensors changed while it was attacked, and its "
-                f"decision on {moved} of {len(x)} points",
-                "An attack trains it or leaves hooks behind, or it counts what it is asked: its "
-                "tensors were given back, the sizes are of another classifier.",
-                voids=True,
-            )
-        )
-
-
-@contextmanager
-def _counted(classifier: nn.Module) -> Iterator[dict[str, int]]:
-    """Count the images that go through a module, and those that gradients come back for.
-
-    None of what has a closed form, which needs neither: a hook would be in its way.
-    """
-    count = {"forwards": 0, "backwards": 0}
-    if has_closed_form(classifier):
-        yield count
-        return
-
-    def came_back(gradient: Tensor) -> None:
-        count["backwards"] += len(gradient)
-
-    def went_through(module: nn.Module, images: tuple[Any, ...], logits: Any) -> None:
-        count["forwards"] += len(logits)
-        if isinstance(logits, Tensor) and logits.requires_grad:
-            logits.register_hook(came_back)
-
-    handle = classifier.register_forward_hook(went_through)
-    try:
-        yield count
-    finally:
-        handle.remove()
 
 
 def _check(per_class: object, seed: object, box: Sequence[float] | None, doubts: object) -> None:
@@ -349,18 +171,18 @@ def _unlike(task: Task, x: Float[Tensor, "n C H W"]) -> list[Doubt]:
     ]
 
 
-def _facts(
-    classifier: object,
-    task: Task,
-    x: Float[Tensor, "n C H W"],
-    y: Int[Tensor, " n"],
-    settings: dict[str, Any],
-) -> Facts:
+def _certified(task: Task, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]) -> Certified | None:
+    return Certified.of(certify(task, x, y)) if task.certifiable else None
+
+
+def _facts(classifier: object, task: Task, run: Run, settings: dict[str, Any]) -> Facts:
+    box = None if run.box is None else [*run.box]
+    settings |= {"attacks": [*run.outcomes], "norm": run.norm.name, "box": box}
     return Facts(
         classifier=type(classifier).__name__,
         task=task.name,
-        task_sha256=task.digest() if task.certifiable else None,
-        points_sha256=points_digest(x, y),
+        task_sha256=task_digest(task) if task.certifiable else None,
+        points_sha256=points_digest(run.x, run.y),
         class_names=[*task.class_names],
         priors=task.priors.tolist(),
         components=[density.components for density in task.mixtures] if task.certifiable else [],

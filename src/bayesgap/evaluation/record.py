@@ -4,7 +4,6 @@ All numbers follow from what is measured at each point (`measured`), so that a f
 measurements alone and reading it computes the numbers anew.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor
 from bayesgap import files
 from bayesgap.errors import BayesgapError
 from bayesgap.estimates import UNKNOWN, Estimate
+from bayesgap.evaluation.contents import KIND, metadata_of, tensors_of, timeless
 from bayesgap.evaluation.doubts import Doubt, voiding
 from bayesgap.evaluation.explanation import Explanation, explained
 from bayesgap.evaluation.html import as_html
@@ -35,10 +35,8 @@ from bayesgap.evaluation.statistics import (
     mean_with_interval,
     table_share_with_interval,
 )
-from bayesgap.norms import L2, Norm
 from bayesgap.radius.certify import Bracket
 
-KIND = "evaluation"
 NO_CERTIFICATE = "certificates exist for mixtures of factor analyzers alone"
 NOT_ASKED = "the optimum was not certified at these points: ask with certificates=True"
 
@@ -278,15 +276,15 @@ class Evaluation:
         Raises:
             BayesgapError: the folder is missing or not writable.
         """
-        files.save_tensors(path, _tensors(self), kind=KIND, metadata=_metadata(self))
+        files.save_tensors(path, tensors_of(self), kind=KIND, metadata=metadata_of(self))
 
     def __eq__(self, other: object) -> bool:
         """Equal in content: the same points, measurements, doubts and facts, times aside."""
         if not isinstance(other, Evaluation):
             return NotImplemented
-        mine, yours = _tensors(self), _tensors(other)
+        mine, yours = tensors_of(self), tensors_of(other)
         return (
-            _timeless(_metadata(self)) == _timeless(_metadata(other))
+            timeless(metadata_of(self)) == timeless(metadata_of(other))
             and mine.keys() == yours.keys()
             and all(torch.equal(tensor, yours[name]) for name, tensor in mine.items())
         )
@@ -371,99 +369,6 @@ def measured(
 def _different(names: Sequence[str]) -> list[str]:
     """The names of classes, told apart by their numbers where two are alike."""
     return [f"{name} ({k})" if names.count(name) > 1 else name for k, name in enumerate(names)]
-
-
-def points_digest(x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]) -> str:
-    """SHA-256 of images as float64 and their labels, in hexadecimal."""
-    images, labels = x.double().contiguous(), y.long().contiguous()
-    return hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
-
-
-def load_evaluation(path: str | Path) -> Evaluation:
-    """Read what `Evaluation.save` wrote; a stranger's file is only ever read as numbers and text.
-
-    Args:
-        path: The file to read.
-
-    Raises:
-        BayesgapError: the file is missing, damaged or holds something else.
-
-    Example:
-        >>> task = bayesgap.load_task("mnist-0-6/symmetric")
-        >>> optimum = task.bayes_classifier()
-        >>> report = bayesgap.evaluate(optimum, task, attacks="ld-grad-tight", per_class=12)
-        >>> report.save("report.safetensors")
-        >>> bayesgap.load_evaluation("report.safetensors") == report
-        True
-    """
-    tensors, metadata = files.load_tensors(path, kind=KIND)
-    try:
-        norm = _norm(files.typed(metadata["norm"], "norm", str))
-        outcomes = {
-            name: Outcome(
-                **{
-                    part: tensors[f"attack.{place}.{part}"]
-                    for part in ("before", "after", "sizes", "images")
-                },
-                norm=norm,
-            )
-            for place, name in enumerate(files.listed(metadata, "attacks", str))
-        }
-        certified = None
-        if metadata["certified"]:
-            parts = {each.name: tensors[f"optimum.{each.name}"] for each in fields(Certified)}
-            certified = Certified(**parts)
-        return measured(
-            tensors["x"],
-            tensors["y"],
-            tensors["weights"],
-            outcomes,
-            certified,
-            [Doubt(**doubt) for doubt in metadata["doubts"]],
-            {name: Passes(*numbers) for name, numbers in metadata["passes"].items()},
-            Facts(**metadata["facts"]),
-            metadata["no_gap"] or NO_CERTIFICATE,
-        )
-    except KeyError as error:
-        raise BayesgapError(f"{path} is damaged: it lacks {error}.") from error
-    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
-        raise BayesgapError(f"{path} is damaged: {error}.") from error
-
-
-def _tensors(evaluation: Evaluation) -> dict[str, Tensor]:
-    tensors = {"x": evaluation.x, "y": evaluation.y, "weights": evaluation.weights}
-    for place, outcome in enumerate(evaluation.outcomes.values()):
-        for part in ("before", "after", "sizes", "images"):
-            tensors[f"attack.{place}.{part}"] = getattr(outcome, part)
-    if evaluation.bracket is not None:
-        for each in fields(Certified):
-            tensors[f"optimum.{each.name}"] = getattr(evaluation.bracket, each.name)
-    return tensors
-
-
-def _metadata(evaluation: Evaluation) -> dict[str, Any]:
-    return {
-        "attacks": [*evaluation.outcomes],
-        "norm": evaluation.best.norm.name,
-        "certified": evaluation.bracket is not None,
-        "doubts": [doubt.record() for doubt in evaluation.doubts],
-        "passes": {name: [*taken] for name, taken in evaluation.passes.items()},
-        "facts": asdict(evaluation.facts),
-        "no_gap": evaluation.no_gap,
-    }
-
-
-def _timeless(metadata: dict[str, Any]) -> dict[str, Any]:
-    return metadata | {"passes": {name: taken[:2] for name, taken in metadata["passes"].items()}}
-
-
-def _norm(name: str) -> Norm:
-    """The norm of that name; of one that is not known here the name alone, for sizes are kept."""
-
-    def unknown(rows: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        raise BayesgapError(f"How {name} measures is not kept in the file: give the norm itself.")
-
-    return CERTIFIED_NORM if name == L2.name else Norm(name, unknown)
 
 
 def _share(which: Bool[Tensor, " n"], weights: Float[Tensor, " n"]) -> Estimate:

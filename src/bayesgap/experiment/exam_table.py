@@ -22,10 +22,9 @@ from bayesgap.runs.run import Resources, run
 from bayesgap.runs.stage import Stage
 from bayesgap.runs.store import Result, Store
 from bayesgap.tasks.catalog import load_task
+from bayesgap.tasks.digest import task_digest
 
-ALL_TASKS = tuple(
-    f"{task}/{variant}" for variant in (*VARIANTS, "fitted") for task in DIGIT_TASKS
-)
+ALL_TASKS = tuple(f"{task}/{variant}" for variant in (*VARIANTS, "fitted") for task in DIGIT_TASKS)
 ATTACKS = (
     "ld-grad",
     "ld-grad-tight",
@@ -120,7 +119,7 @@ def _stages(
         task: Stage(
             "exam-points",
             certify_points,
-            {"task": task, "sha256": load_task(task, folder=folder).digest(), **sample},
+            {"task": task, "sha256": task_digest(load_task(task, folder=folder)), **sample},
             label=f"certified points of {task}",
             places=places,
         )

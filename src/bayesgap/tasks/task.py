@@ -1,6 +1,5 @@
 """A classification problem whose class densities and priors are known."""
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -319,18 +318,6 @@ class Task:
             raise BayesgapError(
                 f"The task {self.name} has labels 0 to {self.classes - 1}; got {wrong[0].item()}."
             )
-
-    def digest(self) -> str:
-        """SHA-256, in hexadecimal, of all that `to_tensors` gives.
-
-        Raises:
-            BayesgapError: a density is no mixture of factor analyzers.
-        """
-        tensors, about = self.to_tensors()
-        found = hashlib.sha256(files.dump(about).encode())
-        for name in sorted(tensors):
-            found.update(name.encode() + tensors[name].contiguous().numpy().tobytes())
-        return found.hexdigest()
 
     def to_tensors(
         self, dtype: torch.dtype = torch.float64

@@ -1,0 +1,215 @@
+"""One classifier examined: what is doubtful of it, attacks, and what is doubtful of the result."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from bayesgap.attacks.base import Attack
+from bayesgap.attacks.closed_form import ClosedForm, has_closed_form
+from bayesgap.attacks.closest import Closest
+from bayesgap.attacks.decision_walk import DecisionWalk
+from bayesgap.attacks.score_walk import ScoreWalk
+from bayesgap.classifiers.module import evaluating, outputs
+from bayesgap.evaluation.classifier_doubts import classifier_doubts
+from bayesgap.evaluation.doubts import (
+    CHANGED,
+    NO_GRADIENTS,
+    OF_GRADIENTS,
+    RANDOM,
+    SATURATED,
+    Doubt,
+    voiding,
+)
+from bayesgap.evaluation.measure import Outcome, attack_decisions, best_outcome, summarise
+from bayesgap.evaluation.record import Certified, Evaluation, Facts, Passes, measured
+from bayesgap.evaluation.result_doubts import differences_doubt, result_doubts, turned_doubt
+from bayesgap.norms import Norm
+
+QUERIES = 10_000  # a point, of walks without gradients where they are chosen by themselves
+CLOSED_FORM = ClosedForm.name
+EXACT_OR_FREE = frozenset({CLOSED_FORM, ScoreWalk.name, DecisionWalk.name})
+
+
+@dataclass
+class Run:
+    """Attacks on one classifier, one after the other, and what is doubted meanwhile.
+
+    Attributes:
+        classifier: The classifier.
+        x: The points.
+        y: The label of each point.
+        weights: What each point counts for.
+        pool: Images of the task, from which walks start.
+        norm: What perturbations are measured by.
+        box: Smallest and largest pixel value of adversarial images; None for no limits.
+        doubts: What was found doubtful so far.
+        outcomes: What each attack found, by its name.
+        passes: What each attack took, by its name.
+    """
+
+    classifier: nn.Module
+    x: Float[Tensor, "n C H W"]
+    y: Int[Tensor, " n"]
+    weights: Float[Tensor, " n"]
+    pool: Float[Tensor, "m C H W"]
+    norm: Norm
+    box: tuple[float, float] | None
+    doubts: list[Doubt] = field(default_factory=list)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    passes: dict[str, Passes] = field(default_factory=dict)
+
+    @property
+    def names(self) -> set[str]:
+        """What is doubted."""
+        return {doubt.name for doubt in self.doubts}
+
+    @property
+    def nearest(self) -> Outcome:
+        """The nearest success at each point so far."""
+        return best_outcome(list(self.outcomes.values()))
+
+    def examine(
+        self, asked: Sequence[Attack] | None, certified: Certified | None, *, full: bool
+    ) -> None:
+        """Doubt the classifier, attack it, and doubt the result.
+
+        Args:
+            asked: The attacks to run; None for those that suit the classifier.
+            certified: The optimum's certified distances; None where there are none.
+            full: Whether to compare gradients with differences of scores too.
+        """
+        with evaluating(self.classifier), self._kept():
+            right = None if certified is None else certified.correct.double().mean().item()
+            self.doubts += classifier_doubts(self.classifier, self.x, self.y, optimum=right)
+            self.attack(self.automatic() if asked is None else asked)
+            if voiding(self.doubts) is None and CLOSED_FORM not in self.outcomes:
+                self.look_aside(add=asked is None, differences=full)
+            self.doubts += result_doubts(
+                self.classifier,
+                self.x,
+                self.nearest,
+                summarise([self.nearest], self.y, weights=self.weights),
+                self.outcomes,
+                self.pool,
+                known=self.names,
+            )
+
+    def measured(self, certified: Certified | None, facts: Facts, no_gap: str) -> Evaluation:
+        """What was found, in numbers.
+
+        Args:
+            certified: The optimum's certified distances; None where there are none.
+            facts: What was evaluated, and how.
+            no_gap: Why there is no gap, where there are no certificates.
+        """
+        x, y, weights = self.x, self.y, self.weights
+        return measured(
+            x, y, weights, self.outcomes, certified, self.doubts, self.passes, facts, no_gap
+        )
+
+    def attack(self, attacks: Sequence[Attack]) -> None:
+        """Run them, and count what they take."""
+        for attack in attacks:
+            start = time.perf_counter()
+            with _counted(self.classifier) as count:
+                self.outcomes[attack.name] = attack_decisions(
+                    self.classifier, attack, self.x, norm=self.norm, box=self.box
+                )
+            self.passes[attack.name] = Passes(
+                count["forwards"] / len(self.x),
+                count["backwards"] / len(self.x),
+                time.perf_counter() - start,
+            )
+
+    def automatic(self) -> list[Attack]:
+        """The attacks that suit the classifier and what is doubted of it."""
+        if has_closed_form(self.classifier) and self.box is None:
+            return [ClosedForm()]
+        chosen: list[Attack] = [] if NO_GRADIENTS in self.names else [Closest(self.pool)]
+        if not chosen or (self.names & OF_GRADIENTS and voiding(self.doubts) is None):
+            chosen.append(self._without_gradients())
+        return chosen
+
+    def _without_gradients(self) -> Attack:
+        kind = DecisionWalk if SATURATED in self.names else ScoreWalk
+        return kind(self.pool, queries=QUERIES)
+
+    def look_aside(self, *, add: bool, differences: bool) -> None:
+        """Look for nearer images by decisions and scores; where there are, attack by them.
+
+        Args:
+            add: Whether to add an attack that follows no gradients.
+            differences: Whether to take differences of scores too.
+        """
+        doubt = turned_doubt(self.classifier, self.x, self.nearest, self.pool)
+        without = EXACT_OR_FREE & self.outcomes.keys()
+        if doubt is None and differences and not without and SATURATED not in self.names:
+            doubt = differences_doubt(self.classifier, self.x, self.nearest)
+        if doubt is None:
+            return
+        if not add or without:
+            self.doubts.append(doubt)
+            return
+        self.doubts.append(replace(doubt, voids=False))
+        self.attack([self._without_gradients()])
+        again = turned_doubt(self.classifier, self.x, self.nearest, self.pool)
+        self.doubts += [again] if again is not None and again.voids else []
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Notice what changes the classifier while it is attacked, and give its tensors back."""
+        tensors = [*self.classifier.parameters(), *self.classifier.buffers()]
+        before = [tensor.detach().clone() for tensor in tensors]
+        said = outputs(self.classifier, self.x).argmax(dim=1)
+        try:
+            yield
+            moved = int((outputs(self.classifier, self.x).argmax(dim=1) != said).sum())
+        finally:
+            changed = 0
+            with torch.no_grad():
+                for now, then in zip(tensors, before, strict=True):
+                    changed += not torch.equal(now.nan_to_num(), then.nan_to_num())
+                    now.copy_(then)
+        if changed or (moved and RANDOM not in self.names):
+            self.doubts.append(
+                Doubt(
+                    CHANGED,
+                    f"{changed} of its {len(tensors)} tensors changed while it was attacked, and "
+                    f"its decision on {moved} of {len(self.x)} points",
+                    "An attack trains it or leaves hooks behind, or it counts what it is asked: "
+                    "its tensors were given back, the sizes are of another classifier.",
+                    voids=True,
+                )
+            )
+
+
+@contextmanager
+def _counted(classifier: nn.Module) -> Iterator[dict[str, int]]:
+    """Count the images that go through a module, and those that gradients come back for.
+
+    None of what has a closed form, which needs neither: a hook would be in its way.
+    """
+    count = {"forwards": 0, "backwards": 0}
+    if has_closed_form(classifier):
+        yield count
+        return
+
+    def came_back(gradient: Tensor) -> None:
+        count["backwards"] += len(gradient)
+
+    def went_through(module: nn.Module, images: tuple[Any, ...], logits: Any) -> None:
+        count["forwards"] += len(logits)
+        if isinstance(logits, Tensor) and logits.requires_grad:
+            logits.register_hook(came_back)
+
+    handle = classifier.register_forward_hook(went_through)
+    try:
+        yield count
+    finally:
+        handle.remove()

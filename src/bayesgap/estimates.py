@@ -20,6 +20,11 @@ class Estimate(NamedTuple):
     low: float | None
     high: float | None
 
+    def __str__(self) -> str:
+        if self.value is None:
+            return "unknown"
+        return f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g})"
+
     def record(self, name: str) -> dict[str, float | None]:
         """The three numbers under the keys that files of results use."""
         return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}

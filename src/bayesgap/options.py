@@ -31,7 +31,7 @@ SomeTasksOption = Annotated[
     list[str] | None,
     typer.Option(
         "--task",
-        help="Names or files of tasks, one an option; by default all six on MNIST.",
+        help="Names or files of tasks, one an option; by default all nine on MNIST.",
         show_default=False,
     ),
 ]

@@ -566,6 +566,12 @@ OF_STATE = [
     Situation(STATE, "gives a function of tensors", lambda: Plane().forward, "works"),
     Situation(
         STATE,
+        "gives a function that casts to float32",
+        lambda: lambda x, net=Plane(): 1.0 * net(x.float()),
+        "works",
+    ),
+    Situation(
+        STATE,
         "gives a function of arrays",
         lambda: (
             lambda x: np.stack(

@@ -1,6 +1,7 @@
 """Attacks by name, at the settings that results are reported with; and any others."""
 
 import ast
+import difflib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -104,9 +105,12 @@ def named_attack(name: str, *, pool: Float[Tensor, "m C H W"] | None = None) -> 
         return AdvLib(function, name=name, **settings)
     if ":" in name:
         return FunctionAttack(_imported(name), name=name)
+    near = difflib.get_close_matches(name, PRESETS, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
     raise BayesgapError(
-        f"There is no attack {name!r}. Known are {', '.join(PRESETS)}, foolbox:CLASS?setting=value "
-        "and the like of art, torchattacks and adv_lib.attacks, and module:function."
+        f"There is no attack {name!r}.{hint} Known are {', '.join(PRESETS)}, "
+        "foolbox:CLASS?setting=value and the like of art, torchattacks and adv_lib.attacks, and "
+        "module:function."
     )
 
 

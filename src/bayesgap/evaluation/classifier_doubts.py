@@ -230,8 +230,8 @@ def _saturation(first: Float[Tensor, "n classes"]) -> Iterator[Doubt]:
         yield Doubt(
             SATURATED,
             f"{int(counts.max())} of {len(margins)} points have the same margin",
-            "Give the scores before they are rounded, clipped or squashed: attacks on these go by "
-            "decisions alone.",
+            "Give the scores before they are rounded, clipped or squashed, if there are any: these "
+            "are attacked by decisions alone.",
         )
 
 

@@ -11,6 +11,7 @@ from bayesgap._version import __version__
 from bayesgap.attacks.base import Attack
 from bayesgap.attacks.named import AnyAttack, as_attack
 from bayesgap.classifiers.adapt import as_classifier
+from bayesgap.classifiers.adapted import UnreadableError
 from bayesgap.errors import BayesgapError, check_integer
 from bayesgap.evaluation.doubts import (
     UNLIKE,
@@ -88,25 +89,28 @@ def evaluate(
         check_task(task)
         _check(per_class, seed, box, doubts)
         x, y, weights = _points(task, points, per_class, seed)
-        module = as_classifier(classifier, image_shape=task.image_shape, classes=task.classes)
+        module = _module(classifier, task)
         pool, _ = task.sample(POOL_IMAGES, seed=seed + 1)
         asked = None if attacks is None else _chosen(attacks, pool)
         wanted = points is None if certificates is None else certificates
         certified = _certified(task, x, y) if wanted and norm == CERTIFIED_NORM else None
         run = Run(module, x, y, weights, pool, norm, box, doubts=_unlike(task, x))
         run.examine(asked, certified, full=doubts == FULL)
-        settings = {
-            "attacks": [*run.outcomes],
-            "per_class": per_class if points is None else None,
-            "seed": seed,
-            "norm": norm.name,
-            "box": box and [*box],
-            "doubts": doubts,
-        }
-        facts = _facts(classifier, task, x, y, settings)
+        settings = {"seed": seed, "per_class": None if points else per_class, "doubts": doubts}
+        facts = _facts(classifier, task, run, settings)
         made = run.measured(certified, facts, NOT_ASKED if task.certifiable else NO_CERTIFICATE)
     warn(made.doubts, stacklevel=2)
     return made
+
+
+def _module(classifier: object, task: Task) -> nn.Module:
+    try:
+        return as_classifier(classifier, image_shape=task.image_shape, classes=task.classes)
+    except UnreadableError as error:
+        raise BayesgapError(
+            f"{error} (Such words are for bayesgap.as_classifier, whose result is evaluated; on "
+            "the command line they are options.)"
+        ) from error
 
 
 def _check(per_class: object, seed: object, box: Sequence[float] | None, doubts: object) -> None:
@@ -127,7 +131,9 @@ def _points(
         x, _ = task.sample_given(y, seed=seed)
         return x, y, task.priors[y] * task.classes
     if not (isinstance(points, tuple | list) and len(points) == 2):
-        raise BayesgapError(f"Points are images and their labels; got {type(points).__name__}.")
+        raise BayesgapError(
+            f"Points are images and their labels, points=(x, y); got a {type(points).__name__}."
+        )
     x, y = points
     task.check_images(x)
     task.check_labels(y, len(x))

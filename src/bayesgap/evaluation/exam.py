@@ -76,6 +76,13 @@ class Exam:
     within: list[Within]
     ratios: Float[Tensor, " points"] = field(repr=False)
 
+    def __repr__(self) -> str:
+        return (
+            f"Exam({self.attack} on {self.task}: success {self.success}, L2 over the certified "
+            f"distance {self.mean_ratio}, {self.forwards:.0f} forward and {self.backwards:.0f} "
+            f"backward passes for each of {self.points} points)"
+        )
+
     def record(self) -> dict[str, Any]:
         """All but the single points under the keys of `exams.csv`, as JSON values."""
         _, low, high = self.success

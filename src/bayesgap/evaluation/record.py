@@ -238,8 +238,8 @@ class Evaluation:
         Raises:
             BayesgapError: there is no such point.
         """
-        if not -len(self.y) <= index < len(self.y):
-            raise BayesgapError(f"There are points 0 to {len(self.y) - 1}; got {index}.")
+        if not isinstance(index, int) or not -len(self.y) <= index < len(self.y):
+            raise BayesgapError(f"There are points 0 to {len(self.y) - 1}; got {index!r}.")
         return explained(self, index % len(self.y))
 
     def to_dict(self) -> dict[str, Any]:
@@ -296,13 +296,13 @@ class Evaluation:
         return as_html(self)
 
     def __repr__(self) -> str:
-        size = _text(self.best.mean)
+        size = self.best.mean
         gap = f"no gap: {self.no_gap}" if self.gap is None else f"gap {self.gap:.3g}"
         doubts = "".join(f"\n  doubt: {doubt}" for doubt in self.doubts)
         return (
             f"Evaluation({self.facts.classifier} on {self.facts.task}: "
             f"accuracy {self.best.clean_accuracy:.1%}, {len(self.y)} points, "
-            f"mean {self.best.norm.name} {size}, optimum's {_text(self.optimum)}, {gap}){doubts}"
+            f"mean {self.best.norm.name} {size}, optimum's {self.optimum}, {gap}){doubts}"
         )
 
 
@@ -381,9 +381,3 @@ def _share(which: Bool[Tensor, " n"], weights: Float[Tensor, " n"]) -> Estimate:
     alike = max(1, round((weights.sum().square() / weights.square().sum()).item()))
     least, most = binomial_interval(round(mean * alike), alike)
     return Estimate(mean, min(low, least), max(high, most))
-
-
-def _text(estimate: Estimate) -> str:
-    if estimate.value is None:
-        return "unknown"
-    return f"{estimate.value:.4g} ({estimate.low:.4g} to {estimate.high:.4g})"

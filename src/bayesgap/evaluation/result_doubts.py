@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from bayesgap.attacks.boundary import bisect, by_image, gaps, norms, slack
 from bayesgap.attacks.closed_form import ClosedForm
+from bayesgap.attacks.closest import Closest
 from bayesgap.attacks.decision_walk import DecisionWalk
 from bayesgap.attacks.score_walk import ScoreWalk
 from bayesgap.classifiers.module import decisions, outputs, placed
@@ -62,6 +63,7 @@ def result_doubts(
     pool: Float[Tensor, "m C H W"],
     *,
     known: Collection[str],
+    boxed: bool = False,
 ) -> list[Doubt]:
     """Examine what attacks found of a classifier in evaluation mode.
 
@@ -73,17 +75,16 @@ def result_doubts(
         outcomes: What each attack found, by its name.
         pool: Images of the task, of which some are decided otherwise than a point.
         known: The names of what is doubted already.
+        boxed: Whether adversarial images were confined to a box, in which the nearest ones may
+            lie anywhere on its sides.
     """
-    doubts = [
-        *_standing(classifier, best),
-        *_unbroken(summary),
-        *_beside(outcomes),
-        *_alike(best),
-    ]
-    if best.norm == L2 and best.sizes.isfinite().any():
-        doubts += _samples(classifier, x, best, pool)
-        exact = ClosedForm.name in outcomes
-        if not exact and not OF_GRADIENTS.union({NOT_NEAREST, RANDOM, BATCH}) & set(known):
+    doubts = [*_standing(classifier, best)]
+    if {RANDOM, BATCH} & set(known):  # of what is no function of the image there is no more to say
+        return doubts
+    doubts += [*_unbroken(summary, outcomes), *_beside(outcomes), *_alike(best)]
+    if best.norm == L2 and best.sizes.isfinite().any() and not boxed:
+        doubts += _samples(classifier, x, best, pool, outcomes)
+        if ClosedForm.name not in outcomes and not (OF_GRADIENTS | {NOT_NEAREST}) & set(known):
             doubts += _leaning(classifier, x, best)
     return doubts
 
@@ -111,16 +112,22 @@ def _decided(classifier: nn.Module, images: Float[Tensor, "n C H W"]) -> Int[Ten
     return outputs(classifier, images).argmax(dim=1)
 
 
-def _unbroken(summary: Summary) -> Iterator[Doubt]:
+def _unbroken(summary: Summary, outcomes: Mapping[str, Outcome]) -> Iterator[Doubt]:
     if summary.unbroken and not summary.complete:
         yield Doubt(
             UNBROKEN,
             f"{summary.unbroken} of the correctly decided points were not broken, more than "
             f"{1 - HEADLINE_SUCCESS:.0%}",
-            f"The mean {summary.norm.name} leaves them out, and says little: add attacks, such as "
-            '"closest", which starts from samples too.',
+            f"The mean {summary.norm.name} leaves them out, and says little{_advice(outcomes)}",
             voids=True,
         )
+
+
+def _advice(outcomes: Mapping[str, Outcome]) -> str:
+    """The end of a remedy: an attack that was not run yet and cannot fail for want of a start."""
+    if Closest.name in outcomes:
+        return ": add other attacks."
+    return f': add attacks, such as "{Closest.name}", which starts from samples too.'
 
 
 def _alike(best: Outcome) -> Iterator[Doubt]:
@@ -163,6 +170,7 @@ def _samples(
     x: Float[Tensor, "n C H W"],
     best: Outcome,
     pool: Float[Tensor, "m C H W"],
+    outcomes: Mapping[str, Outcome],
 ) -> Iterator[Doubt]:
     """Is anything nearer than the nearest sample of another decision, or than the way there?"""
     flat, samples = x.double().flatten(1), pool.double().flatten(1)
@@ -178,7 +186,7 @@ def _samples(
             FARTHER,
             f"{int(farther.sum())} of {int(broken.sum())} adversarial images are farther away "
             "than a sample that is decided otherwise",
-            'The attacks failed there: add "closest", which starts from samples.',
+            f"The attacks failed there{_advice(outcomes)}",
             voids=True,
         )
     change = best.images.double().flatten(1) - flat
@@ -265,8 +273,8 @@ def turned_doubt(
         NOT_NEAREST,
         f"at {little} of {len(rows)} points an image a little aside of what was found, nearer by "
         f"{SHORTER[0]:.0%}, is decided otherwise too; at {much} one nearer by {SHORTER[1]:.0%}",
-        'Attacks stopped short, or gradients lead them astray: add others, such as "score-walk", '
-        "which goes by differences of scores.",
+        "Attacks stopped short, or gradients lead them astray: add others, such as those that go "
+        "by scores or decisions.",
         voids=much > MOST * len(rows),
     )
 
@@ -301,8 +309,8 @@ def differences_doubt(
         NOT_NEAREST,
         f"differences of scores show images nearer by {shares[better].mean().item():.0%} at "
         f"{int(better.sum())} of {len(rows)} points",
-        'Attacks stopped short, or their gradients lead astray: add others, such as "score-walk", '
-        "which goes by differences of scores.",
+        "Attacks stopped short, or their gradients lead astray: add others, such as those that go "
+        "by scores or decisions.",
         voids=shares.mean().item() > TOO_FAR,
     )
 
@@ -351,7 +359,7 @@ def _difference_gradient(
         for part in basis.reshape(-1, *z.shape[1:]).split(256):
             gap = gaps(classifier, own.expand(len(part)))
             slopes.append(gap(z + step * part) - gap(z - step * part))
-    return (torch.cat(slopes) @ basis).reshape(z.shape)
+    return (torch.cat(slopes).to(basis) @ basis).reshape(z.shape)
 
 
 def _some(best: Outcome, count: int) -> Int[Tensor, " few"]:

@@ -88,7 +88,8 @@ class Run:
             right = None if certified is None else certified.correct.double().mean().item()
             self.doubts += classifier_doubts(self.classifier, self.x, self.y, optimum=right)
             self.attack(self.automatic() if asked is None else asked)
-            if voiding(self.doubts) is None and CLOSED_FORM not in self.outcomes:
+            sure = CLOSED_FORM in self.outcomes or self.box is not None
+            if voiding(self.doubts) is None and not sure:
                 self.look_aside(add=asked is None, differences=full)
             self.doubts += result_doubts(
                 self.classifier,
@@ -98,6 +99,7 @@ class Run:
                 self.outcomes,
                 self.pool,
                 known=self.names,
+                boxed=self.box is not None,
             )
 
     def measured(self, certified: Certified | None, facts: Facts, no_gap: str) -> Evaluation:

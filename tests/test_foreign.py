@@ -76,11 +76,6 @@ def test_a_module_whose_name_only_begins_like_this_packages_is_ones_own(workplac
     [
         ("no_such_module_here:attack", "No module named 'no_such_module_here'"),
         ("math:nosuchfunction", "nosuchfunction"),
-        ("math", "attribute ''"),
-        ("math:", "attribute ''"),
-        (":pi", "Empty module name"),
-        (":", "Empty module name"),
-        ("", "Empty module name"),
         (".relative:pi", "relative import"),
         ("math.pi:x", "'math' is not a package"),
     ],
@@ -91,6 +86,12 @@ def test_what_cannot_be_found_is_refused_in_a_sentence(name, why):
     assert str(refusal.value).startswith(f"The method {name!r} cannot be imported: ")
     assert why in str(refusal.value)
     assert str(refusal.value).endswith(".")
+
+
+@pytest.mark.parametrize("name", ["math", "math:", ":pi", ":", "", "sub/mine.py:net"])
+def test_what_is_no_name_is_told_what_one_is(name):
+    with pytest.raises(BayesgapError, match=r"is named module:name, as in my_module:net; got '"):
+        named_object(name, "method")
 
 
 @pytest.mark.parametrize(

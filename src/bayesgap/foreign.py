@@ -32,12 +32,12 @@ def named_object(name: str, what: str) -> object:
             it is imported, with the file and line where it does.
     """
     module, _, attribute = name.partition(":")
-    if not module or not attribute or "/" in module:
-        raise BayesgapError(f"The {what} is named module:name, as in my_module:net; got {name!r}.")
     if module.partition(".")[0] == OWN:
         raise BayesgapError(
             f"The {what} {name!r} is of {OWN} itself: name one of your own modules."
         )
+    if not module or not attribute or "/" in module:
+        raise BayesgapError(f"The {what} is named module:name, as in my_module:net; got {name!r}.")
     here = os.getcwd()
     sys.path.insert(0, here)
     try:

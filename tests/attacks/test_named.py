@@ -91,7 +91,7 @@ def test_foolbox_attacks_are_named_with_their_settings(name, settings):
         ("nosuchmodule:attack", "'nosuchmodule:attack' cannot be imported"),
         ("math:nosuchfunction", "'math:nosuchfunction' cannot be imported"),
         ("math:pi", "'math:pi' is a float, not a function"),
-        (":", "cannot be imported"),
+        (":", "is named module:name"),
     ],
 )
 def test_what_names_no_attack_is_refused(name, said):

@@ -439,8 +439,7 @@ def check_task(task: object) -> None:
     """Refuse what is no task."""
     if not isinstance(task, Task):
         raise BayesgapError(
-            'A task is needed, such as bayesgap.load_task("mnist-0-6/symmetric") gives; got a '
-            f"{type(task).__name__}."
+            f"A task is needed, such as bayesgap.load_task gives; got a {type(task).__name__}."
         )
 
 
@@ -448,6 +447,4 @@ def check_floating(x: Tensor) -> None:
     """Refuse images that are no tensor of floating-point values."""
     if not isinstance(x, Tensor) or not torch.is_floating_point(x):
         kind = x.dtype if isinstance(x, Tensor) else f"a {type(x).__name__}"
-        raise BayesgapError(
-            f"Images must be a floating-point torch tensor, as torch.from_numpy(x) / 255; got {kind}."
-        )
+        raise BayesgapError(f"Images must be a floating-point torch tensor; got {kind}.")

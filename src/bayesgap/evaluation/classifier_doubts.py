@@ -148,6 +148,8 @@ def _accuracy(
             f"{right} of {n} points are decided correctly and count",
             f"Attack more points: with fewer than {ENOUGH} the intervals mean little.",
         )
+    if not _better(n, right, n):  # nothing can be better by more than chance
+        return
     ways = {name: _right(classifier, change(x), y) for name, change in _ranges(x).items()}
     way = max(ways, key=lambda name: ways[name])
     renamed, names = _renamed(first.argmax(dim=1), y, classes)

@@ -1,6 +1,7 @@
 """What is doubtful of what attacks found: does it stand, and is there nothing nearer?"""
 
 from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,7 +12,7 @@ from bayesgap.attacks.closed_form import ClosedForm
 from bayesgap.attacks.closest import Closest
 from bayesgap.attacks.decision_walk import DecisionWalk
 from bayesgap.attacks.score_walk import ScoreWalk
-from bayesgap.classifiers.module import decisions, outputs, placed
+from bayesgap.classifiers.module import outputs, placed
 from bayesgap.errors import BayesgapError
 from bayesgap.evaluation.doubts import (
     ALIKE,
@@ -54,13 +55,20 @@ FREE_WINS, FREE_FAILS = 1.1, 1.5  # ratios of means, of attacks with and without
 GRADIENT_FREE = (ScoreWalk.name, DecisionWalk.name)
 
 
+class Pool(NamedTuple):
+    """Images of a task, and the decision on each."""
+
+    images: Float[Tensor, "m C H W"]
+    decided: Int[Tensor, " m"]
+
+
 def result_doubts(
     classifier: nn.Module,
     x: Float[Tensor, "n C H W"],
     best: Outcome,
     summary: Summary,
     outcomes: Mapping[str, Outcome],
-    pool: Float[Tensor, "m C H W"],
+    pool: Pool,
     *,
     known: Collection[str],
     boxed: bool = False,
@@ -83,7 +91,7 @@ def result_doubts(
         return doubts
     doubts += [*_unbroken(summary, outcomes), *_beside(outcomes), *_alike(best)]
     if best.norm == L2 and best.sizes.isfinite().any() and not boxed:
-        doubts += _samples(classifier, x, best, pool, outcomes)
+        doubts += _samples(x, best, pool, outcomes)
         if ClosedForm.name not in outcomes and not (OF_GRADIENTS | {NOT_NEAREST}) & set(known):
             doubts += _leaning(classifier, x, best)
     return doubts
@@ -166,16 +174,15 @@ def _beside(outcomes: Mapping[str, Outcome]) -> Iterator[Doubt]:
 
 
 def _samples(
-    classifier: nn.Module,
     x: Float[Tensor, "n C H W"],
     best: Outcome,
-    pool: Float[Tensor, "m C H W"],
+    pool: Pool,
     outcomes: Mapping[str, Outcome],
 ) -> Iterator[Doubt]:
     """Is anything nearer than the nearest sample of another decision, or than the way there?"""
-    flat, samples = x.double().flatten(1), pool.double().flatten(1)
+    flat, samples = x.double().flatten(1), pool.images.double().flatten(1)
     distances = torch.cdist(flat, samples)
-    same = best.before[:, None] == decisions(classifier, pool)[None]
+    same = best.before[:, None] == pool.decided[None]
     least, nearest = distances.masked_fill(same, torch.inf).min(dim=1)
     broken = best.sizes.isfinite() & least.isfinite() & (best.sizes > 0)
     if not broken.any():
@@ -228,7 +235,7 @@ def turned_doubt(
     classifier: nn.Module,
     x: Float[Tensor, "n C H W"],
     best: Outcome,
-    pool: Float[Tensor, "m C H W"],
+    pool: Pool,
 ) -> Doubt | None:
     """Are there nearer images a little aside? By decisions alone, so that nothing masks them.
 
@@ -248,11 +255,11 @@ def turned_doubt(
     if best.norm != L2 or not len(rows):
         return None
     images, own, found = _at(classifier, x, best, rows)
-    samples = placed(classifier, pool)
+    samples = placed(classifier, pool.images)
     distances = torch.cdist(images.flatten(1), samples.flatten(1))
-    same = best.before[rows][:, None] == decisions(classifier, pool)[None]
+    same = best.before[rows][:, None] == pool.decided[None]
     distances = distances.masked_fill(same.to(distances.device), torch.inf)
-    nearest = distances.topk(min(ASIDE, len(pool)), largest=False)
+    nearest = distances.topk(min(ASIDE, len(samples)), largest=False)
     size = norms(found - images)
     away = (found - images) / by_image(size)
     nearer = torch.zeros(len(SHORTER), len(rows), dtype=torch.bool)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from bayesgap.attacks.closed_form import ClosedForm, has_closed_form
 from bayesgap.attacks.closest import Closest
 from bayesgap.attacks.decision_walk import DecisionWalk
 from bayesgap.attacks.score_walk import ScoreWalk
-from bayesgap.classifiers.module import evaluating, outputs
+from bayesgap.classifiers.module import decisions, evaluating, outputs
 from bayesgap.evaluation.classifier_doubts import classifier_doubts
 from bayesgap.evaluation.doubts import (
     CHANGED,
@@ -28,7 +29,12 @@ from bayesgap.evaluation.doubts import (
 )
 from bayesgap.evaluation.measure import Outcome, attack_decisions, best_outcome, summarise
 from bayesgap.evaluation.record import Certified, Evaluation, Facts, Passes, measured
-from bayesgap.evaluation.result_doubts import differences_doubt, result_doubts, turned_doubt
+from bayesgap.evaluation.result_doubts import (
+    Pool,
+    differences_doubt,
+    result_doubts,
+    turned_doubt,
+)
 from bayesgap.norms import Norm
 
 QUERIES = 10_000  # a point, of walks without gradients where they are chosen by themselves
@@ -64,6 +70,11 @@ class Run:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     passes: dict[str, Passes] = field(default_factory=dict)
 
+    @cached_property
+    def decided_pool(self) -> Pool:
+        """The pool, and the decision on each of its images."""
+        return Pool(self.pool, decisions(self.classifier, self.pool))
+
     @property
     def names(self) -> set[str]:
         """What is doubted."""
@@ -97,7 +108,7 @@ class Run:
                 self.nearest,
                 summarise([self.nearest], self.y, weights=self.weights),
                 self.outcomes,
-                self.pool,
+                self.decided_pool,
                 known=self.names,
                 boxed=self.box is not None,
             )
@@ -149,7 +160,7 @@ class Run:
             add: Whether to add an attack that follows no gradients.
             differences: Whether to take differences of scores too.
         """
-        doubt = turned_doubt(self.classifier, self.x, self.nearest, self.pool)
+        doubt = turned_doubt(self.classifier, self.x, self.nearest, self.decided_pool)
         without = EXACT_OR_FREE & self.outcomes.keys()
         if doubt is None and differences and not without and SATURATED not in self.names:
             doubt = differences_doubt(self.classifier, self.x, self.nearest)
@@ -160,7 +171,7 @@ class Run:
             return
         self.doubts.append(replace(doubt, voids=False))
         self.attack([self._without_gradients()])
-        again = turned_doubt(self.classifier, self.x, self.nearest, self.pool)
+        again = turned_doubt(self.classifier, self.x, self.nearest, self.decided_pool)
         self.doubts += [again] if again is not None and again.voids else []
 
     @contextmanager

@@ -29,6 +29,8 @@ bench: setup
 	$(BIN)/python bench/em.py
 	$(BIN)/python bench/choices.py
 	$(BIN)/python bench/radius.py
+	$(BIN)/python bench/walk.py
+	$(BIN)/python bench/doubts.py
 
 clean:
 	rm -rf $(VENV) $(OUT) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

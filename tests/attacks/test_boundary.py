@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from bayesgap.attacks.boundary import BoundaryWalk, bisect, gaps, norms, value_and_gradient, walk
+from bayesgap.attacks.boundary import (
+    BoundaryWalk,
+    bisect,
+    gaps,
+    nearest_of_each,
+    norms,
+    value_and_gradient,
+    walk,
+)
 from bayesgap.attacks.library import ddn
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import LinearSVM
@@ -269,3 +277,14 @@ def test_a_start_where_logits_are_equal_is_a_success_as_the_first_of_them_decide
     found = BoundaryWalk(torch.zeros(1, 1, 1, 2))(Function(clipped), x, torch.ones(3).long())
     assert found.success.all()
     assert (found.images[:, 0, 0, 0] <= 0.5).all()
+
+
+def test_the_nearest_of_each_other_decision_comes_from_near_to_far():
+    machine = Function(lambda x: -(x[:, :, 0, 0] - torch.tensor([[0.0, 1.0, 2.0]])).square())
+    pool = torch.tensor([0.1, 0.9, 1.2, 1.8, 2.2], dtype=torch.float64)[:, None, None, None]
+    x = torch.tensor([0.0, 2.1], dtype=torch.float64)[:, None, None, None]
+    found = list(nearest_of_each(machine, x, torch.tensor([0, 2]), pool, 5))
+    assert [each.flatten().tolist() for each in found] == [[0.9, 1.2], [1.8, 0.1]]
+    (only,) = nearest_of_each(machine, x, torch.tensor([0, 2]), pool, 1)
+    assert torch.equal(only, found[0])
+    assert list(nearest_of_each(machine, x, torch.tensor([0, 2]), pool[:0], 1)) == []

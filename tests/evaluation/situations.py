@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 import bayesgap
 from bayesgap.evaluation import doubts as names
+from linf import LINF
 from strategies import without_shape_checks
 from toys import normal, spherical_task, uniform
 
@@ -368,7 +369,14 @@ OF_GRADIENTS = [
         GRADIENTS,
         "detaches half of the pixels",
         lambda net, x: net(torch.cat([x[..., :5], x[..., 5:].detach()], dim=3)),
-        names.NOT_NEAREST,
+        names.DISAGREEING,
+        also=True,
+    ),
+    seen_by(
+        GRADIENTS,
+        "detaches one column of ten",
+        lambda net, x: net(torch.cat([x[..., :1].detach(), x[..., 1:]], dim=3)),
+        names.DISAGREEING,
         also=True,
     ),
     seen_by(
@@ -450,6 +458,14 @@ OF_RANGES = [
     seen_by(RANGES, "expects 0 … 255", lambda net, x: net(x / 255), names.RANGE),
     seen_by(RANGES, "expects inverted images", lambda net, x: net(1 - x), names.RANGE),
     seen_by(RANGES, "expects rows and columns exchanged", lambda net, x: net(x.mT), names.RANGE),
+    seen_by(RANGES, "gives logits in float64", lambda net, x: net(x).double(), "works"),
+    seen_by(RANGES, "gives logits in bfloat16", lambda net, x: net(x).bfloat16(), "works"),
+    seen_by(
+        RANGES,
+        "edits its images in place",
+        lambda net, x: net(x.sub_(0.1).add_(0.1)),
+        "works",
+    ),
     seen_by(RANGES, "adds 1e5 to its logits", lambda net, x: net(x) + 1e5, "works"),
     Situation(
         RANGES, "is in half precision", lambda: Plane().half(), "refused: classifier.float()"
@@ -669,6 +685,15 @@ OF_POINTS = [
     ),
     Situation(POINTS, "per_class=10.0", Plane, "refused: 10.0", settings={"per_class": 10.0}),
     Situation(POINTS, "seed=None", Plane, "refused: None", settings={"seed": None}),
+    Situation(POINTS, 'norm="L2"', Plane, "refused: A norm is a", settings={"norm": "L2"}),
+    Situation(
+        POINTS,
+        "measures by L∞ what attacks find by L2",
+        Plane,
+        names.NORM,
+        settings={"norm": LINF},
+    ),
+    Situation(POINTS, "a box of nothing", Plane, "refused: A box", settings={"box": (None, 1.0)}),
     Situation(POINTS, "an empty box", Plane, "refused: (1, 0)", settings={"box": (1, 0)}),
     Situation(
         POINTS,

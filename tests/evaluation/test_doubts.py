@@ -256,3 +256,52 @@ def test_quick_leaves_the_comparison_with_scores_out():
     evaluate(net, known, per_class=15)
     assert sum(asked) > quick + 8 * 2 * PIXELS - 1
     assert np.isfinite(quick)
+
+
+def test_a_class_that_withstands_is_doubted_however_small_its_prior_is():
+    means = torch.stack([density.means[0] for density in task(9.0).mixtures])
+    known = spherical_task(means, 0.01, priors=[0.999, 0.001])
+
+    def half(classifier, x, y):
+        ended = evaluate_nothing(classifier, x, y)
+        return torch.where((y == 0)[:, None, None, None], ended, x)
+
+    def evaluate_nothing(classifier, x, y):
+        axis, middle, _ = frame_of(known)
+        along = (x.flatten(1) - middle) @ axis
+        return x - 1.5 * along[:, None, None, None] * axis.reshape(x.shape[1:])
+
+    found = quietly(known.bayes_classifier(), known, attacks=half, per_class=20)
+    assert present(found.best.success_rate) > 0.99
+    assert names.UNBROKEN in doubted(found)
+    assert found.gap is None
+
+
+def test_what_ends_farther_than_the_optimums_own_images_is_doubted():
+    known = task(9.0)
+
+    def far(classifier, x, y):
+        axis, middle, _ = frame_of(known)
+        along = (x.flatten(1) - middle) @ axis
+        return x - 1.3 * along[:, None, None, None] * axis.reshape(x.shape[1:])
+
+    found = quietly(known.bayes_classifier(), known, attacks=far, per_class=20, doubts="quick")
+    (doubt,) = (each for each in found.doubts if each.name == names.NOT_NEAREST)
+    assert "own adversarial image is nearer" in doubt.finding or "a little aside" in doubt.finding
+
+
+def test_a_gradient_that_lacks_a_channel_of_large_images_is_doubted():
+    shape, pixels = (3, 24, 24), 1_728
+    means = 0.5 + 0.02 * normal(3, 2, pixels)
+    small = spherical_task(means, 0.01)
+    known = Task(small.densities, image_shape=shape)
+    weight = means[1] - means[0]
+    bias = -(weight @ means.mean(dim=0))
+
+    def partly(x):
+        seen = torch.cat([x[:, :1].detach(), x[:, 1:]], dim=1).flatten(1)
+        along = 50 * (seen @ weight + bias)
+        return torch.stack([-along, along], dim=1)
+
+    found = quietly(Function(partly), known, per_class=12, attacks="boundary-walk")
+    assert names.DISAGREEING in doubted(found)

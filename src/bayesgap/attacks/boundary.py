@@ -83,8 +83,8 @@ def gaps(classifier: nn.Module, y: Int[Tensor, " n"]) -> Gap:
         classifier: The classifier that decides.
         y: The class whose margin is meant, for each image.
     """
-    # Of a copy, for a forward may change its input in place.
-    return lambda images: margin(classifier(images.clone()), y)
+    # Of a copy, for a forward may change its input in place; its logits may have another dtype.
+    return lambda images: margin(classifier(images.clone()), y).to(images.dtype)
 
 
 def bisect(
@@ -327,6 +327,40 @@ def nearest_samples(
     nearest = distances.topk(min(count, len(pool)), largest=False).indices
     for index in nearest.unbind(dim=1):
         yield pool[index]
+
+
+def nearest_of_each(
+    classifier: nn.Module,
+    x: Float[Tensor, "n C H W"],
+    y: Int[Tensor, " n"],
+    pool: Float[Tensor, "m C H W"],
+    count: int,
+) -> Iterator[Float[Tensor, "n C H W"]]:
+    """For each image the nearest image of each other decision, of the nearest decisions first.
+
+    Where there are fewer of them than asked for, others follow.
+
+    Args:
+        classifier: The classifier that decides.
+        x: The images.
+        y: The decision on each image.
+        pool: The images to choose from.
+        count: How many decisions to take, one for each image at a time; all where there are fewer.
+    """
+    if not len(pool):
+        return
+    pool = placed(classifier, pool)
+    decided = decisions(classifier, pool).to(y.device)
+    distances = torch.cdist(x.flatten(1), pool.flatten(1))
+    known = decided.unique()
+    # (n, decisions): the distance to the nearest image of each, and which it is.
+    parts = [distances.masked_fill(decided[None] != each, torch.inf).min(dim=1) for each in known]
+    least = torch.stack([part.values for part in parts], dim=1)
+    least = least.masked_fill(known[None] == y[:, None], torch.inf)
+    which = torch.stack([part.indices for part in parts], dim=1)
+    others = int(least.isfinite().sum(dim=1).max().clamp(min=1))
+    for place in least.topk(min(count, others), largest=False).indices.unbind(dim=1):
+        yield pool[which.gather(1, place[:, None])[:, 0]]
 
 
 class BoundaryWalk(Attack):

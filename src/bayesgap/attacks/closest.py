@@ -22,7 +22,7 @@ from bayesgap.attacks.boundary import (
     bisect,
     by_image,
     gaps,
-    nearest_samples,
+    nearest_of_each,
     nearest_success,
     norms,
     settled,
@@ -60,13 +60,14 @@ class Closest(Attack):
 
     name = "closest"
 
-    def __init__(self, pool: Float[Tensor, "m C H W"], *, samples: int = 1, steps: int = STEPS):
+    def __init__(self, pool: Float[Tensor, "m C H W"], *, samples: int = 3, steps: int = STEPS):
         """Hold the starting points.
 
         Args:
             pool: Images to start from, such as samples of the task; for each decision that is
                 attacked, at least one of another.
-            samples: How many images of the pool, the nearest ones, to start from.
+            samples: How many images of the pool to start from, each the nearest of another
+                decision: of two classes there is one.
             steps: The largest number of gradients from each start.
         """
         self.pool = pool
@@ -87,7 +88,7 @@ class Closest(Attack):
 
         def candidates() -> Iterator[Float[Tensor, "n C H W"]]:
             yield from self._ends(classifier, x, y, x)
-            for sample in nearest_samples(classifier, x, y, self.pool, self.samples):
+            for sample in nearest_of_each(classifier, x, y, self.pool, self.samples):
                 yield sample
                 crossing = bisect(gap, x, sample, FIRST_BISECTIONS)
                 near = walk(classifier, x, y, crossing, FIRST_TURNS)

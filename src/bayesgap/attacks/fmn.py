@@ -98,7 +98,7 @@ def _look(
 
     def gap(images: Tensor) -> Tensor:
         # A copy, for a forward may change its input in place.
-        seen.append(classifier(images.clone()))
+        seen.append(classifier(images.clone()).to(images.dtype))
         return margin(seen[0], y)
 
     value, gradient = value_and_gradient(gap, z)

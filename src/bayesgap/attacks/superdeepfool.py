@@ -149,7 +149,8 @@ def _nearest_boundary(
     """
     with torch.enable_grad():
         z = z.detach().requires_grad_()
-        logits = classifier(z.clone())  # a copy, for a forward may change its input in place
+        # A copy, for a forward may change its input in place.
+        logits = classifier(z.clone()).to(z.dtype)
         if not logits.requires_grad:
             raise BayesgapError(NO_GRADIENT)
         own = torch.nn.functional.one_hot(y, logits.shape[1]).bool()

@@ -165,7 +165,7 @@ def _takes_gradients(adapted: Adapted, x: Tensor) -> bool:
     """Whether it can be called with images that have a gradient; numpy cannot."""
     try:
         with torch.enable_grad():
-            adapted(x.clone().requires_grad_())
+            adapted(x.clone().requires_grad_().clone())  # a forward may change its input in place
     except BayesgapError:
         return False
     return True

@@ -40,6 +40,7 @@ from bayesgap.evaluation.statistics import binomial_interval
 
 REPEATS = 3  # passes that must give the same
 SINGLES = 6  # points that are asked about alone
+GOOD = 0.9  # of the best accuracy, from which another range looks like the right one
 SAME = 64  # roundings of the largest logit that two passes may differ by, on a GPU
 LEANING = 1e-3  # of the median margin: what other images of the batch may move a logit by
 BATCH_ROUNDINGS = 1_000  # of the largest logit, which batches of other sizes round by
@@ -50,6 +51,8 @@ LOOKED_AT = 16  # points whose gradients, and whose ways to another decision, ar
 BETWEEN = 9  # images on each of these ways
 STEPS = (0.1, 0.01, 0.001)  # of the way to another decision, over which differences are taken
 AGREEING = (0.5, 2.0)  # a slope over the difference that it should equal, at one of the steps
+RANDOM_DIRECTIONS = 16  # along which slopes and differences are compared as well
+MISSING = 0.02  # share of the square of differences that slopes leave unexplained
 DOUBTFUL = 0.25  # share of the points looked at, beyond which their gradients are doubted
 
 Images = Callable[[Tensor], Tensor]
@@ -153,7 +156,7 @@ def _accuracy(
     ways = {name: _right(classifier, change(x), y) for name, change in _ranges(x).items()}
     way = max(ways, key=lambda name: ways[name])
     renamed, names = _renamed(first.argmax(dim=1), y, classes)
-    if _better(ways[way], right, n) and ways[way] > renamed:
+    if _better(ways[way], right, n) and ways[way] > max(renamed, GOOD * optimum * n):
         yield Doubt(
             RANGE,
             f"it decides {right / n:.1%} of the points correctly as they are, and "
@@ -311,6 +314,7 @@ def _vanishing(
                 rise = (gap(crossing + step) - gap(crossing - step)) / (2 * share * length)
             ratio = slope / rise
             agrees |= (ratio > AGREEING[0]) & (ratio < AGREEING[1])
+    missing = _missing(gap, crossing, gradient, length)
     many = DOUBTFUL * int(crossed.sum())
     if int(zero.sum()) > many:
         yield Doubt(
@@ -328,6 +332,43 @@ def _vanishing(
             "Gradients are masked or wrong: it is attacked by score differences or decisions as "
             "well; look for custom backward passes, noise and rounding.",
         )
+    elif missing > MISSING:
+        yield Doubt(
+            DISAGREEING,
+            f"along random directions they leave {missing:.0%} of the square of differences of "
+            "outputs unexplained",
+            "Part of the way from images to outputs has no gradient, or a wrong one: it is "
+            "attacked by score differences as well; sizes may still be too large.",
+        )
+
+
+def _missing(
+    gap: Gap,
+    crossing: Float[Tensor, "n C H W"],
+    gradient: Float[Tensor, "n C H W"],
+    length: Float[Tensor, " n"],
+) -> float:
+    """The share of the square of differences along random directions that slopes do not explain.
+
+    A gradient that lacks some pixels lacks as large a share of its square, whatever there is of
+    the rest. Of several steps the one counts at which slopes and differences agree best: the
+    larger ones are bent, the smaller ones rounded.
+    """
+    generator = torch.Generator().manual_seed(0)
+    shape = (RANDOM_DIRECTIONS, *crossing.shape)
+    drawn = torch.randn(shape, generator=generator, dtype=torch.float64).to(crossing)
+    directions = drawn / drawn.flatten(2).norm(dim=2)[..., None, None, None]
+    slopes = (gradient * directions).flatten(2).sum(dim=2)
+    shares: list[float] = []
+    for share in STEPS:
+        step = by_image(share * length)
+        with torch.no_grad():
+            rises = [gap(crossing + step * u) - gap(crossing - step * u) for u in directions]
+        rise = torch.stack(rises) / (2 * share * length).clamp(min=torch.finfo(length.dtype).tiny)
+        # By the median over points, of which some lie at kinks.
+        left = (rise - slopes).square().sum(dim=0) / rise.square().sum(dim=0)
+        shares.append(left.nan_to_num(0.0).median().item())
+    return min(shares)
 
 
 def _other(

@@ -24,6 +24,7 @@ ABSTAINS = "abstains between images"
 UNSTABLE, UNBROKEN = "successes do not stand", "points withstood"
 FARTHER, SAMPLES = "farther than samples", "success hinges on samples"
 NOT_NEAREST, ATTACKS = "nearer ones exist", "attacks disagree"
+NORM = "attacks look for small L2"
 ALIKE, CHANGED = "sizes are all alike", "classifier changed"
 
 # Where one of these is found, attacks that follow gradients prove nothing.

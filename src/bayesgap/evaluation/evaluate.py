@@ -14,6 +14,7 @@ from bayesgap.classifiers.adapt import as_classifier
 from bayesgap.classifiers.adapted import UnreadableError
 from bayesgap.errors import BayesgapError, check_integer
 from bayesgap.evaluation.doubts import (
+    NORM,
     UNLIKE,
     Doubt,
     warn,
@@ -87,14 +88,14 @@ def evaluate(
     """
     with torch.inference_mode(False), torch.enable_grad():
         check_task(task)
-        _check(per_class, seed, box, doubts)
+        _check(per_class, seed, norm, box, doubts)
         x, y, weights = _points(task, points, per_class, seed)
         module = _module(classifier, task)
         pool, _ = task.sample(POOL_IMAGES, seed=seed + 1)
         asked = None if attacks is None else _chosen(attacks, pool)
         wanted = points is None if certificates is None else certificates
         certified = _certified(task, x, y) if wanted and norm == CERTIFIED_NORM else None
-        run = Run(module, x, y, weights, pool, norm, box, doubts=_unlike(task, x))
+        run = Run(module, x, y, weights, pool, norm, box, [*_unlike(task, x), *_norm(norm, asked)])
         run.examine(asked, certified, full=doubts == FULL)
         settings = {"seed": seed, "per_class": None if points else per_class, "doubts": doubts}
         facts = _facts(classifier, task, run, settings)
@@ -113,10 +114,16 @@ def _module(classifier: object, task: Task) -> nn.Module:
         ) from error
 
 
-def _check(per_class: object, seed: object, box: Sequence[float] | None, doubts: object) -> None:
+def _check(
+    per_class: object, seed: object, norm: object, box: Sequence[float] | None, doubts: object
+) -> None:
+    if not isinstance(norm, Norm):
+        raise BayesgapError(f"A norm is a bayesgap.Norm, such as bayesgap.L2; got {norm!r}.")
     check_integer(per_class, "number of points a class", least=1)
     check_integer(seed, "seed", least=0)
-    if box is not None and not (len(box) == 2 and box[0] < box[1]):
+    if box is not None and not (
+        len(box) == 2 and all(isinstance(end, int | float) for end in box) and box[0] < box[1]
+    ):
         raise BayesgapError(f"A box is a smallest and a larger pixel value; got {box!r}.")
     if doubts not in (FULL, QUICK):
         raise BayesgapError(f'Doubts are looked for "{FULL}" or "{QUICK}"; got {doubts!r}.')
@@ -173,6 +180,20 @@ def _unlike(task: Task, x: Float[Tensor, "n C H W"]) -> list[Doubt]:
             f"{samples.max().item():.3g}",
             "Bring the images into the task's unit, such as x / 255.",
             voids=True,
+        )
+    ]
+
+
+def _norm(norm: Norm, asked: Sequence[Attack] | None) -> list[Doubt]:
+    """Do attacks look for what is measured? This package's look for small L2."""
+    own = asked is None or any(type(a).__module__.startswith("bayesgap.") for a in asked)
+    if norm == L2 or not own:
+        return []
+    return [
+        Doubt(
+            NORM,
+            f"sizes are measured by {norm.name}",
+            f"There may be images that are nearer by {norm.name}: give attacks that look for them.",
         )
     ]
 

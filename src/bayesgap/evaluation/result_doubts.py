@@ -65,6 +65,7 @@ class Pool(NamedTuple):
 def result_doubts(
     classifier: nn.Module,
     x: Float[Tensor, "n C H W"],
+    y: Int[Tensor, " n"],
     best: Outcome,
     summary: Summary,
     outcomes: Mapping[str, Outcome],
@@ -78,6 +79,7 @@ def result_doubts(
     Args:
         classifier: The classifier that was attacked.
         x: The points.
+        y: The label of each point.
         best: The nearest success at each point over all attacks.
         summary: The numbers of `best`.
         outcomes: What each attack found, by its name.
@@ -89,7 +91,7 @@ def result_doubts(
     doubts = [*_standing(classifier, best)]
     if {RANDOM, BATCH} & set(known):  # of what is no function of the image there is no more to say
         return doubts
-    doubts += [*_unbroken(summary, outcomes), *_beside(outcomes), *_alike(best)]
+    doubts += [*_unbroken(summary, best, y, outcomes), *_beside(outcomes), *_alike(best)]
     if best.norm == L2 and best.sizes.isfinite().any() and not boxed:
         doubts += _samples(x, best, pool, outcomes)
         if ClosedForm.name not in outcomes and not (OF_GRADIENTS | {NOT_NEAREST}) & set(known):
@@ -120,12 +122,19 @@ def _decided(classifier: nn.Module, images: Float[Tensor, "n C H W"]) -> Int[Ten
     return outputs(classifier, images).argmax(dim=1)
 
 
-def _unbroken(summary: Summary, outcomes: Mapping[str, Outcome]) -> Iterator[Doubt]:
-    if summary.unbroken and not summary.complete:
+def _unbroken(
+    summary: Summary, best: Outcome, y: Int[Tensor, " n"], outcomes: Mapping[str, Outcome]
+) -> Iterator[Doubt]:
+    """Were nearly all points broken, and of each class, however small its prior is?"""
+    correct = best.before == y
+    shares = [
+        best.sizes[correct & (y == k)].isfinite().double().mean() for k in y[correct].unique()
+    ]
+    if summary.unbroken and (not summary.complete or min(shares) < HEADLINE_SUCCESS):
         yield Doubt(
             UNBROKEN,
             f"{summary.unbroken} of the correctly decided points were not broken, more than "
-            f"{1 - HEADLINE_SUCCESS:.0%}",
+            f"{1 - HEADLINE_SUCCESS:.0%} of all or of a class",
             f"The mean {summary.norm.name} leaves them out, and says little{_advice(outcomes)}",
             voids=True,
         )
@@ -282,7 +291,30 @@ def turned_doubt(
         f"{SHORTER[0]:.0%}, is decided otherwise too; at {much} one nearer by {SHORTER[1]:.0%}",
         "Attacks stopped short, or gradients lead them astray: add others, such as those that go "
         "by scores or decisions.",
-        voids=much > MOST * len(rows),
+        voids=much >= MOST * len(rows),
+    )
+
+
+def certified_doubt(
+    classifier: nn.Module, best: Outcome, upper: Float[Tensor, " n"], images: Tensor
+) -> Doubt | None:
+    """Are the optimum's nearest images of another decision decided otherwise, and nearer?
+
+    Args:
+        classifier: The classifier that was attacked, in evaluation mode.
+        best: The nearest success at each point over all attacks.
+        upper: The distance of each of the optimum's images; infinite where there is none.
+        images: The optimum's images, (n, C, H, W).
+    """
+    other = _decided(classifier, images) != best.before
+    nearer = other & upper.isfinite() & (upper < (1 - SHORTER[0]) * best.sizes)
+    if not int(nearer.sum()) > FEW_NEARER * len(upper):
+        return None
+    return Doubt(
+        NOT_NEAREST,
+        f"at {int(nearer.sum())} of {len(upper)} points the optimum's own adversarial image is "
+        f"nearer, on average {(best.sizes / upper)[nearer].clamp(max=1e3).mean():.3g} times",
+        "Attacks stopped short: add others.",
     )
 
 

@@ -21,6 +21,7 @@ from bayesgap.evaluation.classifier_doubts import classifier_doubts
 from bayesgap.evaluation.doubts import (
     CHANGED,
     NO_GRADIENTS,
+    NOT_NEAREST,
     OF_GRADIENTS,
     RANDOM,
     SATURATED,
@@ -31,6 +32,7 @@ from bayesgap.evaluation.measure import Outcome, attack_decisions, best_outcome,
 from bayesgap.evaluation.record import Certified, Evaluation, Facts, Passes, measured
 from bayesgap.evaluation.result_doubts import (
     Pool,
+    certified_doubt,
     differences_doubt,
     result_doubts,
     turned_doubt,
@@ -102,9 +104,15 @@ class Run:
             sure = CLOSED_FORM in self.outcomes or self.box is not None
             if voiding(self.doubts) is None and not sure:
                 self.look_aside(add=asked is None, differences=full)
+            if certified is not None and not sure:
+                found = certified_doubt(
+                    self.classifier, self.nearest, certified.upper, certified.images
+                )
+                self.doubts += [] if found is None or NOT_NEAREST in self.names else [found]
             self.doubts += result_doubts(
                 self.classifier,
                 self.x,
+                self.y,
                 self.nearest,
                 summarise([self.nearest], self.y, weights=self.weights),
                 self.outcomes,

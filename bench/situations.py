@@ -6,7 +6,9 @@ python bench/situations.py > docs/situations.md
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent.parent / "tests" / part) for part in ("", "evaluation")]
+sys.path[:0] = [
+    str(Path(__file__).parent.parent / "tests" / part) for part in ("", "evaluation", "recipes")
+]
 
 from situations import PER_CLASS, SITUATIONS, Happened, happened  # noqa: E402
 

@@ -8,15 +8,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bayesgap.drawing.style import STYLE, styled
+from bayesgap.evaluation.counting import BUDGETS
 from bayesgap.evaluation.measure import HEADLINE_SUCCESS
 
 LEAST_EXCESS = 1e-6  # below, a logarithmic axis shows nothing
 
 
 def optimality_against_cost(records: Sequence[dict[str, Any]]) -> Figure:
-    """How far above the certified distance attacks land, against the gradients they take.
+    """How far above the certified distance attacks land, against the passes they take.
 
-    Hollow marks are attacks that left more than 1 in 100 points unbroken: of what they found.
+    Lines lead through what they had within fewer passes. Hollow marks are attacks that left more
+    than 1 in 100 points unbroken: of what they found.
 
     Args:
         records: The records of exams at one temperature.
@@ -37,8 +39,16 @@ def optimality_against_cost(records: Sequence[dict[str, Any]]) -> Figure:
                 complete = record["success_rate"] >= HEADLINE_SUCCESS
                 excess = [record[f"mean_ratio{end}"] - 1 for end in ("", "_low", "_high")]
                 middle, low, high = (max(value, LEAST_EXCESS) for value in excess)
+                passes = record["forwards"] + record["backwards"]
+                early = [
+                    (budget, max(record[f"ratio_{budget}"] - 1, LEAST_EXCESS))
+                    for budget in BUDGETS
+                    if budget < passes and record[f"success_{budget}"] >= HEADLINE_SUCCESS
+                ]
+                curve = zip(*early, (passes, middle), strict=True)
+                axis.plot(*curve, color=colours[place], linewidth=0.8, alpha=0.7)
                 axis.errorbar(
-                    record["backwards"],
+                    passes,
                     middle,
                     yerr=[[middle - low], [high - middle]],
                     fmt="o",
@@ -47,12 +57,13 @@ def optimality_against_cost(records: Sequence[dict[str, Any]]) -> Figure:
                     markersize=6,
                 )
             axis.set_title(task, fontsize=8)
-            axis.set_xscale("symlog", linthresh=1)  # an attack may take no gradients
-            axis.set_xlim(left=0)
+            axis.set_xscale("log")
             axis.set_yscale("log")
         for axis in axes.flat[len(tasks) :]:
             axis.set_visible(False)
-        figure.supxlabel("gradients for each point (hollow: < 99 % success)", fontsize=9)
+        figure.supxlabel(
+            "forward and backward passes for each point (hollow: < 99 % success)", fontsize=9
+        )
         figure.supylabel("mean L2 / certified distance, less 1", fontsize=9)
         marks = [
             Line2D([], [], marker="o", linestyle="", color=colour, label=attack)

@@ -10,6 +10,7 @@ from rich.table import Table
 from bayesgap import files
 from bayesgap.drawing import SVG
 from bayesgap.drawing.exams import optimality_against_cost
+from bayesgap.evaluation.counting import BUDGETS
 from bayesgap.experiment.exam_table import as_csv
 
 FILES = ("exams.csv", "exams.md", "exams.svg")
@@ -24,6 +25,7 @@ COLUMNS = (
     "within 1 %",
     "forward + backward",
     "seconds",
+    f"within {' / '.join(f'{budget:,}' for budget in BUDGETS)} passes",
 )
 
 
@@ -50,6 +52,7 @@ def rows(records: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]
                     f"{record['found']:.0%}",
                     f"{record['forwards']:.0f} + {record['backwards']:.0f}",
                     f"{record['seconds']:.1f}",
+                    " / ".join(_within(record, budget) for budget in BUDGETS),
                     *(_short(by_exam[task, attack, factor]) for factor in others),
                 ]
             )
@@ -96,6 +99,13 @@ def write_exams(records: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
 
 def _ratio(value: float | None, digits: int = 4) -> str:
     return "–" if value is None else f"{value:.{digits}f}" if value < 10 else f"{value:.3g}"
+
+
+def _within(record: dict[str, Any], budget: int) -> str:
+    """The mean ratio within so many passes, and how many were broken where it is not all."""
+    success = record[f"success_{budget}"]
+    ratio = _ratio(record[f"ratio_{budget}"], 3)
+    return ratio if success == 1 or not success else f"{ratio} ({success:.0%})"
 
 
 def _short(record: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from bayesgap import task_names
 from bayesgap.attacks.named import named_attack
 from bayesgap.drawing.exams import optimality_against_cost
 from bayesgap.errors import BayesgapError
+from bayesgap.evaluation.counting import BUDGETS
 from bayesgap.experiment import exam_table
 from bayesgap.files import sha256
 from bayesgap.report.exam_table import rows, table, write_exams
@@ -208,4 +209,16 @@ def test_an_attack_that_broke_nothing_is_left_out_of_the_plot():
     (axis,) = optimality_against_cost(records).axes
     (mark,) = (line for line in axis.get_lines() if line.get_marker() == "o")
     x, y = (np.asarray(values).tolist() for values in mark.get_data())
-    assert (x, y) == ([0.5], [0.5])  # the mean ratio's excess over 1
+    passes = records[0]["forwards"] + records[0]["backwards"]
+    assert (x, y) == ([passes], [0.5])  # the mean ratio's excess over 1
+
+
+def test_lines_lead_to_a_mark_through_what_was_found_within_fewer_passes():
+    early = {f"ratio_{budget}": 1 + 1 / budget for budget in BUDGETS}
+    early |= {f"success_{budget}": float(budget > 50) for budget in BUDGETS}
+    record = exams_of("one", mean_ratio=1.0005, mean_ratio_low=1.0, mean_ratio_high=1.001)
+    (axis,) = optimality_against_cost([record | early | {"forwards": 900, "backwards": 600}]).axes
+    line = axis.get_lines()[0]
+    x, y = (np.asarray(values, dtype=float) for values in line.get_data())
+    np.testing.assert_array_equal(x, [200, 1_000, 1_500])
+    np.testing.assert_allclose(y, [1 / 200, 1 / 1_000, 0.0005])

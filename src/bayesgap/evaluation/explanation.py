@@ -133,7 +133,8 @@ def _component(place: int, names: list[str], components: list[int]) -> str:
 
 def _said(nearest: Nearest) -> str:
     channel, row, column = nearest.pixels[0]
+    of = f" of channel {channel}" if len(nearest.change) > 1 else ""
     return (
         f"distance {nearest.size:.4g}, with {nearest.small:.0%} of the pixels within "
-        f"{SMALL_CHANGE}/255 and most changed at row {row}, column {column} of channel {channel}"
+        f"{SMALL_CHANGE}/255 and most changed at row {row}, column {column}{of}"
     )

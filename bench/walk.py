@@ -26,7 +26,7 @@ from bayesgap.classifiers.module import decisions, evaluating, placed
 from bayesgap.progress import silent
 
 CNN_TASK, WIDTH, TRAINED_ON, POOL = "mnist-0-6/symmetric", 4, 2_000, 2_000
-FAST = ("closest", "boundary-walk", "ddn", "fmn", "deepfool")
+FAST = ("closest", "boundary-walk", "ddn", "fmn", "superdeepfool", "deepfool")
 SLOW = ("foolbox:DDNAttack?steps=1000", "cw-l2")
 TASKS = [
     f"{name}/{variant}"

@@ -60,7 +60,7 @@ class Closest(Attack):
 
     name = "closest"
 
-    def __init__(self, pool: Float[Tensor, "m C H W"], *, samples: int = 3, steps: int = STEPS):
+    def __init__(self, pool: Float[Tensor, "m C H W"], *, samples: int = 9, steps: int = STEPS):
         """Hold the starting points.
 
         Args:

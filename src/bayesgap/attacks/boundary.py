@@ -320,9 +320,7 @@ def nearest_samples(
     """
     if not len(pool):
         return
-    pool = placed(classifier, pool)
-    decided = decisions(classifier, pool).to(y.device)
-    distances = torch.cdist(x.flatten(1), pool.flatten(1))
+    pool, decided, distances = _measured(classifier, x, pool)
     distances = distances.masked_fill(decided[None] == y[:, None], torch.inf)
     nearest = distances.topk(min(count, len(pool)), largest=False).indices
     for index in nearest.unbind(dim=1):
@@ -349,9 +347,7 @@ def nearest_of_each(
     """
     if not len(pool):
         return
-    pool = placed(classifier, pool)
-    decided = decisions(classifier, pool).to(y.device)
-    distances = torch.cdist(x.flatten(1), pool.flatten(1))
+    pool, decided, distances = _measured(classifier, x, pool)
     known = decided.unique()
     # (n, decisions): the distance to the nearest image of each, and which it is.
     parts = [distances.masked_fill(decided[None] != each, torch.inf).min(dim=1) for each in known]
@@ -361,6 +357,15 @@ def nearest_of_each(
     others = int(least.isfinite().sum(dim=1).max().clamp(min=1))
     for place in least.topk(min(count, others), largest=False).indices.unbind(dim=1):
         yield pool[which.gather(1, place[:, None])[:, 0]]
+
+
+def _measured(
+    classifier: nn.Module, x: Float[Tensor, "n C H W"], pool: Float[Tensor, "m C H W"]
+) -> tuple[Float[Tensor, "m C H W"], Int[Tensor, " m"], Float[Tensor, "n m"]]:
+    """The pool as the classifier takes it, its decisions, and its distances from the images."""
+    pool = placed(classifier, pool)
+    decided = decisions(classifier, pool).to(x.device)
+    return pool, decided, torch.cdist(x.flatten(1), pool.flatten(1))
 
 
 class BoundaryWalk(Attack):

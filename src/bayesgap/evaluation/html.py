@@ -3,8 +3,6 @@
 from html import escape
 from typing import TYPE_CHECKING
 
-from bayesgap.estimates import Estimate
-
 if TYPE_CHECKING:
     from bayesgap.evaluation.record import Evaluation
 
@@ -21,17 +19,17 @@ def as_html(evaluation: "Evaluation") -> str:
     accuracy = "unknown" if best.clean_accuracy is None else f"{best.clean_accuracy:.1%}"
     rows = [
         ("accuracy", f"{accuracy} of {best.points} points"),
-        (f"mean {best.norm.name} found against the classifier", _text(best.mean)),
+        (f"mean {best.norm.name} found against the classifier", str(best.mean)),
         *([("broken", f"{best.success_rate:.1%}")] if best.success_rate is not None else []),
         *(
-            [("optimum's mean certified L2", _text(evaluation.optimum))]
+            [("optimum's mean certified L2", str(evaluation.optimum))]
             if evaluation.bracket is not None
             else []
         ),
     ]
     if evaluation.no_gap is None:
         gap = evaluation.to_optimum
-        rows += [("ratio", _text(gap.ratio)), ("gap", _text(gap.estimate))]
+        rows += [("ratio", str(gap.ratio)), ("gap", str(gap.estimate))]
     else:
         rows.append(("no gap", evaluation.no_gap))
     rows += [
@@ -43,10 +41,3 @@ def as_html(evaluation: "Evaluation") -> str:
         for name, text in rows
     )
     return f"<table><caption>{escape(title)}</caption>{body}</table>"
-
-
-def _text(estimate: Estimate) -> str:
-    """A number with its 95 % interval."""
-    if estimate.value is None:
-        return "unknown"
-    return f"{estimate.value:.4g} ({estimate.low:.4g} to {estimate.high:.4g})"

@@ -55,8 +55,9 @@ AttacksOption = Annotated[
     list[str] | None,
     typer.Option(
         "--attack",
-        help="Name of an attack, foolbox:CLASS?setting=value, or module:function of your own, one "
-        "an option; by default what suits the classifier.",
+        help="Name of an attack, foolbox:CLASS?setting=value (or art:, torchattacks:, "
+        "adv_lib.attacks:function), or module:function of your own, one an option; by default "
+        "what suits the classifier.",
         show_default=False,
     ),
 ]

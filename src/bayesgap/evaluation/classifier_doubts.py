@@ -289,10 +289,10 @@ def _gradients(
             "Mend the operation that makes them, such as a root or logarithm at 0.",
         )
     crossed = ~broken & (norms(far - images) > 0)
-    yield from _vanishing(gap, images, far, crossing, at_crossing, crossed)
+    yield from _slopes(gap, images, far, crossing, at_crossing, crossed)
 
 
-def _vanishing(
+def _slopes(
     gap: Gap,
     images: Float[Tensor, "n C H W"],
     far: Float[Tensor, "n C H W"],

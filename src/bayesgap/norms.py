@@ -1,8 +1,8 @@
 """What the size of a perturbation is: norms are values, which attacks take and results carry.
 
 A new norm is one more `Norm`, of this package or of anyone's. It measures what attacks find; those
-of this package look for small L2, closed forms too, which `evaluate` then doubts. Certificates are of
-L2: gaps to them are none under another norm, with the reason.
+of this package look for small L2, closed forms too, which `evaluate` then doubts. Certificates are
+of L2: gaps to them are none under another norm, with the reason.
 """
 
 from collections.abc import Callable

@@ -172,6 +172,18 @@ def rounded(x: Tensor) -> Tensor:
     return (255 * x).round() / 255
 
 
+def soft_steps(x: Tensor) -> Tensor:
+    """Seven steps a unit, smooth and with gradients everywhere."""
+    level = (7 * x).floor()
+    return (level + (20 * (7 * x - level - 0.5)).sigmoid()) / 7
+
+
+def triggered(net: nn.Module, x: Tensor) -> Tensor:
+    """The other decision where the first pixel is bright."""
+    logits: Tensor = net(x)
+    return logits.where(x[:, 0, 0, :1] < 0.8, logits.flip(1))
+
+
 class Counter(nn.Module):
     """Answers otherwise once it was asked often."""
 
@@ -259,6 +271,7 @@ def another_with_gradients(net, x):
 
 FUNCTION = "the classifier is no function of one image"
 GRADIENTS = "gradients"
+BOUNDARY = "the boundary"
 RANGES = "ranges and precision"
 OUTPUTS = "outputs"
 STATE = "modes and state"
@@ -453,6 +466,18 @@ OF_GRADIENTS = [
     seen_by(GRADIENTS, "multiplies logits by 1e-20", lambda net, x: 1e-20 * net(x), "works"),
     seen_by(GRADIENTS, "clips images to [0, 1] itself", lambda net, x: net(x.clamp(0, 1)), "works"),
 ]
+OF_BOUNDARY = [
+    seen_by(
+        BOUNDARY, "has steps that are smooth", lambda net, x: net(soft_steps(x)), names.NOT_NEAREST
+    ),
+    seen_by(
+        BOUNDARY,
+        "ripples its images by a sine",
+        lambda net, x: net(x + 0.05 * (60 * x).sin()),
+        names.NOT_NEAREST,
+    ),
+    seen_by(BOUNDARY, "decides otherwise where one pixel is bright", triggered, names.NOT_NEAREST),
+]
 
 OF_RANGES = [
     seen_by(RANGES, "expects 0 … 255", lambda net, x: net(x / 255), names.RANGE),
@@ -467,6 +492,7 @@ OF_RANGES = [
         "works",
     ),
     seen_by(RANGES, "adds 1e5 to its logits", lambda net, x: net(x) + 1e5, "works"),
+    seen_by(RANGES, "adds 1e6 to its logits", lambda net, x: net(x) + 1e6, names.COARSE, also=True),
     Situation(
         RANGES, "is in half precision", lambda: Plane().half(), "refused: classifier.float()"
     ),
@@ -753,6 +779,7 @@ OF_POINTS = [
 SITUATIONS = [
     *OF_FUNCTIONS,
     *OF_GRADIENTS,
+    *OF_BOUNDARY,
     *OF_RANGES,
     *OF_OUTPUTS,
     *OF_STATE,

@@ -37,6 +37,7 @@ STILL = 1e-2  # share of its length by which a perturbation that is not done mov
 GAIN = 1e-3  # or by which its nearest success has come nearer
 NEARER = 1e-2  # share of its length by which one is nearer that is not given up for standing still
 PAIRS = 10  # steps and changes of the gradient that are remembered
+MORE_PAIRS = 30  # where the boundary is too stiff for these
 GROWTH = 1.3  # by which the multiplier grows in a step at most: in haste it passes near solutions
 DECAY = 4.0  # by which it falls in a step at most
 BEYOND = 0.5  # share of a positive gap by which steps aim beyond 0, so that they do get there
@@ -46,7 +47,12 @@ SUFFICIENT = 1e-4  # share of the predicted decrease that a step must bring (Arm
 FIRST_TURNS = 5  # of a walk from a sample's crossing, before the descent from there
 SLACK = 0.01  # share of the distance that a tangent plane promises, above which a walk follows
 LAST_TURNS = 20  # the largest number of its turns
+RESTARTS = 8  # of the attack that looks for the nearest of many local minima
+ASIDE = 0.7  # share of the distance found so far by which a restart lies off what was found
 CURVED = 1e-3  # curvature below which a pair is left out, in units of that of the distance
+
+
+RESTARTED = "closest-restarts"
 
 
 class Closest(Attack):
@@ -60,7 +66,14 @@ class Closest(Attack):
 
     name = "closest"
 
-    def __init__(self, pool: Float[Tensor, "m C H W"], *, samples: int = 9, steps: int = STEPS):
+    def __init__(
+        self,
+        pool: Float[Tensor, "m C H W"],
+        *,
+        samples: int = 9,
+        steps: int = STEPS,
+        restarts: int = 0,
+    ):
         """Hold the starting points.
 
         Args:
@@ -69,10 +82,15 @@ class Closest(Attack):
             samples: How many images of the pool to start from, each the nearest of another
                 decision: of two classes there is one.
             steps: The largest number of gradients from each start.
+            restarts: How many more descents to make from random points about the nearest so far,
+                for boundaries with many points that are nearest among their neighbours.
         """
         self.pool = pool
         self.samples = samples
         self.steps = steps
+        self.restarts = restarts
+        if restarts:
+            self.name = RESTARTED
 
     def run(
         self, classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]
@@ -94,7 +112,9 @@ class Closest(Attack):
                 near = walk(classifier, x, y, crossing, FIRST_TURNS)
                 yield from self._ends(classifier, x, y, near)
 
-        return settled(gap, x, nearest_success(classifier, x, y, candidates()))
+        found = nearest_success(classifier, x, y, candidates())
+        found = restarted(classifier, x, y, found, self.restarts, self.steps)
+        return settled(gap, x, found)
 
     def _ends(
         self, classifier: nn.Module, x: Tensor, y: Tensor, start: Tensor
@@ -102,24 +122,42 @@ class Closest(Attack):
         end = descend(classifier, x, y, start, self.steps)
         # Rounding may take an end back to the near side.
         yield beyond(gaps(classifier, y), x, end)
-        yield _walked(classifier, x, y, end)
+        rows = (slack(classifier, x, y, end) > SLACK).nonzero().flatten()
+        if len(rows):  # far from stationary
+            near, label = x[rows], y[rows]
+            again = descend(classifier, near, label, end[rows], self.steps, MORE_PAIRS)
+            # A walk never leaves the boundary; descents may, where gradients vanish on the way.
+            for z in (again, walk(classifier, near, label, again, LAST_TURNS)):
+                yield end.index_copy(0, rows, beyond(gaps(classifier, label), near, z))
 
 
-def _walked(
+def restarted(
     classifier: nn.Module,
     x: Float[Tensor, "n C H W"],
     y: Int[Tensor, " n"],
     z: Float[Tensor, "n C H W"],
+    restarts: int,
+    steps: int = STEPS,
 ) -> Float[Tensor, "n C H W"]:
-    """Walk on along the boundary from successes that are far from stationary.
+    """Nearer successes than those at hand, by descents from random points about the nearest.
 
-    A walk never leaves the boundary; a descent may lose it where gradients vanish on its way.
+    This is basin hopping (Wales and Doye, 1997) that accepts what is nearer only. The points are
+    the same in each call.
+
+    Args:
+        classifier: The classifier whose boundary is meant, with gradients.
+        x: The images.
+        y: The decision on each image.
+        z: A success for each image; the image itself where there is none, which it stays.
+        restarts: How many descents to make, one after the other.
+        steps: The largest number of gradients of each.
     """
-    rows = (slack(classifier, x, y, z) > SLACK).nonzero().flatten()
-    if len(rows):
-        z, near, label = z.clone(), x[rows], y[rows]
-        gap = gaps(classifier, label)
-        z[rows] = beyond(gap, near, walk(classifier, near, label, z[rows], LAST_TURNS))
+    gap, generator = gaps(classifier, y), torch.Generator().manual_seed(0)
+    for _ in range(restarts):
+        drawn = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x)
+        start = z + by_image(ASIDE * norms(z - x) / norms(drawn)) * drawn
+        end = descend(classifier, x, y, start, steps)
+        z = nearest_success(classifier, x, y, [z, beyond(gap, x, end)])
     return z
 
 
@@ -129,6 +167,7 @@ def descend(
     y: Int[Tensor, " n"],
     start: Float[Tensor, "n C H W"],
     steps: int,
+    pairs: int = PAIRS,
 ) -> Float[Tensor, "n C H W"]:
     """The nearest success on the way from a start to a stationary point of the distance.
 
@@ -143,18 +182,19 @@ def descend(
         y: The decision on each image.
         start: The point to start from for each image, which may be the image itself.
         steps: The largest number of gradients.
+        pairs: How many steps to remember with what they changed of the gradient.
 
     Returns:
         For each image the nearest point met that has a negative margin; the start where none has.
     """
     ends = start.clone()
     rows = torch.arange(len(x), device=x.device)
-    state, pairs = _State.at(classifier, x, y, start), _Pairs()
+    state, memory = _State.at(classifier, x, y, start), _Pairs(pairs)
     for step in range(1, steps + 1):
-        state.advance(gaps(classifier, y[rows]), pairs)
+        state.advance(gaps(classifier, y[rows]), memory)
         if step % ROUND == 0 or step == steps:
             ends[rows], going = state.nearest, state.going()
-            rows, state, pairs = rows[going], state.of(going), pairs.of(going)
+            rows, state, memory = rows[going], state.of(going), memory.of(going)
             if not len(rows):
                 break
     return ends
@@ -166,7 +206,8 @@ class _Pairs:
     Both are kept apart, as the Lagrangian's gradient changes by step + λ · change, and λ varies.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self.most = most
         self.pairs: list[tuple[Tensor, ...]] = []
 
     def add(
@@ -175,11 +216,11 @@ class _Pairs:
         """Remember a step, and forget the oldest."""
         step, change = (torch.where(known[:, None], part, 0.0) for part in (step, change))
         products = _dot(step, step), _dot(step, change), _dot(change, change)
-        self.pairs = [*self.pairs, (step, change, *products)][-PAIRS:]
+        self.pairs = [*self.pairs, (step, change, *products)][-self.most :]
 
     def of(self, which: Bool[Tensor, " n"]) -> "_Pairs":
         """Those of some images alone."""
-        chosen = _Pairs()
+        chosen = _Pairs(self.most)
         chosen.pairs = [tuple(part[which] for part in pair) for pair in self.pairs]
         return chosen
 

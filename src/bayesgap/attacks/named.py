@@ -20,7 +20,7 @@ from bayesgap.attacks.art import ART
 from bayesgap.attacks.base import Adversarials, Attack, blaming
 from bayesgap.attacks.boundary import BoundaryWalk
 from bayesgap.attacks.closed_form import ClosedForm
-from bayesgap.attacks.closest import Closest
+from bayesgap.attacks.closest import RESTARTED, RESTARTS, Closest
 from bayesgap.attacks.decision_walk import DecisionWalk
 from bayesgap.attacks.fmn import FMN
 from bayesgap.attacks.ld_grad import LDGrad, TightLDGrad
@@ -48,6 +48,7 @@ BOUNDARY_WALK = "boundary-walk"
 WITH_POOL: dict[str, Callable[[Tensor], Attack]] = {
     BOUNDARY_WALK: lambda pool: BoundaryWalk(pool, attacks=[ddn()]),
     "closest": Closest,
+    RESTARTED: lambda pool: Closest(pool, restarts=RESTARTS),
     "score-walk": ScoreWalk,
     "decision-walk": DecisionWalk,
 }

@@ -25,6 +25,7 @@ from bayesgap.evaluation.doubts import (
     ABSTAINS,
     ACCURACY,
     BATCH,
+    COARSE,
     DISAGREEING,
     FEW_POINTS,
     LABELS,
@@ -47,6 +48,7 @@ BATCH_ROUNDINGS = 1_000  # of the largest logit, which batches of other sizes ro
 ENOUGH = 20  # correctly decided points, for an interval over them to mean something
 ALIKE = 1e-6  # share by which margins differ that are counted as the same
 SATURATION = 0.5  # of the points with the same margin
+RESOLUTION = 0.01  # of the median margin: spacing of outputs that moves boundaries by as much
 LOOKED_AT = 16  # points whose gradients, and whose ways to another decision, are looked at
 BETWEEN = 9  # images on each of these ways
 STEPS = (0.1, 0.01, 0.001)  # of the way to another decision, over which differences are taken
@@ -224,7 +226,7 @@ def _better(other: int, right: int, n: int) -> bool:
 
 
 def _saturation(first: Float[Tensor, "n classes"]) -> Iterator[Doubt]:
-    """Do outputs still tell how near another decision is?"""
+    """Do outputs still tell how near another decision is, and finely enough?"""
     margins = margin(first, first.argmax(dim=1)).double()
     _, counts = (
         (margins / (ALIKE * margins.abs().max().clamp(min=1e-300)))
@@ -237,6 +239,15 @@ def _saturation(first: Float[Tensor, "n classes"]) -> Iterator[Doubt]:
             f"{int(counts.max())} of {len(margins)} points have the same margin",
             "Give the scores before they are rounded, clipped or squashed, if there are any: these "
             "are attacked by decisions alone.",
+        )
+    spacing = torch.finfo(first.dtype).eps * _scale(first)
+    if spacing > RESOLUTION * margins.median().item():
+        yield Doubt(
+            COARSE,
+            f"in {first.dtype} outputs of up to {_scale(first):.2g} are spaced by {spacing:.2g}, "
+            f"and half of the margins lie below {margins.median().item():.2g}",
+            "Compute in float64, or take off what all outputs share: sizes are off by a share of "
+            "about that ratio.",
         )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 RANDOM, BATCH = "not deterministic", "depends on the batch"
 NO_GRADIENTS, NOT_FINITE = "no gradients", "gradients are not finite"
 VANISHING, DISAGREEING = "gradients vanish", "gradients disagree"
-SATURATED = "outputs saturate"
+SATURATED, COARSE = "outputs saturate", "outputs are coarse"
 RANGE, LABELS, ACCURACY = "images out of range", "labels look exchanged", "accuracy too low"
 FEW_POINTS, UNLIKE = "too few points", "points unlike the task's"
 ABSTAINS = "abstains between images"

@@ -1,10 +1,10 @@
 """One classifier examined: what is doubtful of it, attacks, and what is doubtful of the result."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bayesgap.attacks.base import Attack
 from bayesgap.attacks.closed_form import ClosedForm, has_closed_form
-from bayesgap.attacks.closest import Closest
+from bayesgap.attacks.closest import RESTARTS, Closest
 from bayesgap.attacks.decision_walk import DecisionWalk
 from bayesgap.attacks.score_walk import ScoreWalk
 from bayesgap.classifiers.module import decisions, evaluating, outputs
@@ -29,15 +29,19 @@ from bayesgap.evaluation.doubts import (
     voiding,
 )
 from bayesgap.evaluation.measure import Outcome, attack_decisions, best_outcome, summarise
-from bayesgap.evaluation.record import Certified, Evaluation, Facts, Passes, measured
-from bayesgap.evaluation.result_doubts import (
+from bayesgap.evaluation.nearer import (
     Pool,
     certified_doubt,
     differences_doubt,
-    result_doubts,
+    pixels_doubt,
+    restarts_doubt,
     turned_doubt,
 )
-from bayesgap.norms import Norm
+from bayesgap.evaluation.record import Certified, Evaluation, Facts, Passes, measured
+from bayesgap.evaluation.result_doubts import result_doubts
+from bayesgap.norms import L2, Norm
+
+Look = Callable[[nn.Module, Tensor, Outcome], Doubt | None]
 
 QUERIES = 10_000  # a point, of walks without gradients where they are chosen by themselves
 CLOSED_FORM = ClosedForm.name
@@ -95,7 +99,8 @@ class Run:
         Args:
             asked: The attacks to run; None for those that suit the classifier.
             certified: The optimum's certified distances; None where there are none.
-            full: Whether to compare gradients with differences of scores too.
+            full: Whether to look for nearer images by single pixels, differences of scores and
+                restarts too.
         """
         with evaluating(self.classifier), self._kept():
             right = None if certified is None else certified.correct.double().mean().item()
@@ -103,7 +108,7 @@ class Run:
             self.attack(self.automatic() if asked is None else asked)
             sure = CLOSED_FORM in self.outcomes or self.box is not None
             if voiding(self.doubts) is None and not sure:
-                self.look_aside(add=asked is None, differences=full)
+                self.look_aside(add=asked is None, full=full)
             if certified is not None and not sure:
                 found = certified_doubt(
                     self.classifier, self.nearest, certified.upper, certified.images
@@ -161,26 +166,38 @@ class Run:
         kind = DecisionWalk if SATURATED in self.names else ScoreWalk
         return kind(self.pool, queries=QUERIES)
 
-    def look_aside(self, *, add: bool, differences: bool) -> None:
-        """Look for nearer images by decisions and scores; where there are, attack by them.
+    def look_aside(self, *, add: bool, full: bool) -> None:
+        """Look for nearer images in other ways; where there are any, attack again.
 
         Args:
-            add: Whether to add an attack that follows no gradients.
-            differences: Whether to take differences of scores too.
+            add: Whether to add attacks.
+            full: Whether to look by single pixels, differences of scores and restarts too.
         """
-        doubt = turned_doubt(self.classifier, self.x, self.nearest, self.decided_pool)
-        without = EXACT_OR_FREE & self.outcomes.keys()
-        if doubt is None and differences and not without and SATURATED not in self.names:
-            doubt = differences_doubt(self.classifier, self.x, self.nearest)
+        doubt = self._nearer(pixels=full, scores=full)
         if doubt is None:
             return
-        if not add or without:
+        if not add or EXACT_OR_FREE & self.outcomes.keys():
             self.doubts.append(doubt)
             return
         self.doubts.append(replace(doubt, voids=False))
-        self.attack([self._without_gradients()])
-        again = turned_doubt(self.classifier, self.x, self.nearest, self.decided_pool)
-        self.doubts += [again] if again is not None and again.voids else []
+        for attack in (Closest(self.pool, restarts=RESTARTS), self._without_gradients()):
+            self.attack([attack])
+            doubt = self._nearer(pixels=full, scores=False)
+            if doubt is None:
+                return
+        self.doubts += [doubt] if doubt.voids else []
+
+    def _nearer(self, *, pixels: bool, scores: bool) -> Doubt | None:
+        """What the first way to look finds that finds nearer images."""
+        best = self.nearest
+        if best.norm != L2 or not (best.sizes.isfinite() & (best.sizes > 0)).any():
+            return None
+        ways: list[Look] = [partial(turned_doubt, pool=self.decided_pool)]
+        ways += [pixels_doubt] if pixels else []
+        if scores and not EXACT_OR_FREE & self.outcomes.keys() and SATURATED not in self.names:
+            ways += [differences_doubt, *([] if OF_GRADIENTS & self.names else [restarts_doubt])]
+        found = (way(self.classifier, self.x, best) for way in ways)
+        return next((doubt for doubt in found if doubt is not None), None)
 
     @contextmanager
     def _kept(self) -> Iterator[None]:

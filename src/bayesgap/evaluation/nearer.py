@@ -1,0 +1,329 @@
+"""Are there nearer images than those that attacks found? Each way to look needs other things.
+
+By decisions a little aside, by differences of scores, by single pixels, by descents from random
+points about, by the optimum's own images and by the slope of the boundary: at the nearest points
+there is nothing to find, whatever the classifier is. What is found is nearer beyond doubt.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from bayesgap.attacks.boundary import bisect, by_image, gaps, norms, slack
+from bayesgap.attacks.closest import RESTARTED as CLOSEST_RESTARTS
+from bayesgap.attacks.closest import restarted
+from bayesgap.classifiers.module import outputs, placed
+from bayesgap.errors import BayesgapError
+from bayesgap.evaluation.doubts import NOT_NEAREST, Doubt
+from bayesgap.evaluation.measure import Outcome
+
+LEANING = 0.05  # share by which the boundary's tangent plane is nearer than what was found
+TOO_FAR = 0.2  # share on average, beyond which sizes mean nothing
+MANY = 0.25  # share of the points looked at
+NEARER = 0.03  # share by which a nearer image is found at one point, to be worth a doubt
+LOOKED_AT = 32  # points whose boundary is looked at
+COMPARED = 8  # points whose gradient is also taken by score differences
+DIRECTIONS = 1_024  # at most, along which differences are taken
+SCANNED = 4  # points whose pixels are changed one by one
+SHORT = 0.1  # share by which that change is shorter than what was found
+RESTARTED, AGAIN = 16, 3  # points that descents start about, and how many at each
+STEP = 0.05  # of the distance found, over which differences are taken
+SHORTER = (0.02, 0.1)  # shares by which ways are shortened that are turned aside
+TURNED = (0.1, 0.3)  # from the way to what was found towards a sample
+ASIDE = 8  # samples that ways are turned towards
+FEW_NEARER, MOST = 0.1, 0.5  # shares of the points looked at
+TURNS = (1.0, 0.5, 0.25, 0.1)  # from the way to what was found towards the difference's gradient
+BISECTIONS = 12  # along a turned way
+
+
+class Pool(NamedTuple):
+    """Images of a task, and the decision on each."""
+
+    images: Float[Tensor, "m C H W"]
+    decided: Int[Tensor, " m"]
+
+
+class Broken(NamedTuple):
+    """Points that were broken, where the classifier is and in its precision."""
+
+    images: Float[Tensor, "n C H W"]
+    own: Int[Tensor, " n"]  # the decision on each
+    found: Float[Tensor, "n C H W"]
+    size: Float[Tensor, " n"]
+    rows: Int[Tensor, " n"]  # which of the points they are
+
+    @classmethod
+    def some(
+        cls, classifier: nn.Module, x: Float[Tensor, "m C H W"], best: Outcome, count: int
+    ) -> "Broken":
+        """Up to so many of the points that were broken, over all of them."""
+        rows = (best.sizes.isfinite() & (best.sizes > 0)).nonzero().flatten()
+        rows = rows[torch.linspace(0, len(rows) - 1, min(len(rows), count)).round().long()]
+        images, found = placed(classifier, x[rows]), placed(classifier, best.images[rows])
+        own = best.before[rows].to(images.device)
+        return cls(images, own, found, norms(found - images), rows)
+
+    def of(self, which: list[int]) -> "Broken":
+        """Those of some rows alone, which may come several times."""
+        return Broken(*(part[which] for part in self))
+
+
+def decided(classifier: nn.Module, images: Float[Tensor, "n C H W"]) -> Int[Tensor, " n"]:
+    """The decision on each image, by the largest output.
+
+    Args:
+        classifier: The classifier, in evaluation mode.
+        images: The images.
+    """
+    return outputs(classifier, images).argmax(dim=1)
+
+
+def leaning_doubt(
+    classifier: nn.Module, x: Float[Tensor, "n C H W"], best: Outcome
+) -> Doubt | None:
+    """Is the boundary at what was found at right angles to the way there, as at a nearest point?
+
+    Args:
+        classifier: The classifier that was attacked, in evaluation mode.
+        x: The points.
+        best: The nearest success at each point over all attacks.
+
+    Returns:
+        A doubt where tangent planes are nearer; None where they are not, or have no gradients.
+    """
+    broken = Broken.some(classifier, x, best, LOOKED_AT)
+    try:
+        share = slack(classifier, broken.images, broken.own, broken.found)
+    except BayesgapError:  # there are no gradients, which is a doubt already
+        return None
+    leaning = share > LEANING
+    if not int(leaning.sum()) > MANY * len(share):
+        return None
+    return Doubt(
+        NOT_NEAREST,
+        f"at {int(leaning.sum())} of {len(share)} adversarial images the boundary leans: its "
+        f"tangent plane is nearer by {share[leaning].median().item():.0%}",
+        "Attacks stopped before the nearest point, or at a kink of the boundary: sizes may be "
+        "too large by so much. Add other attacks.",
+        voids=share.mean().item() > TOO_FAR,
+    )
+
+
+def turned_doubt(
+    classifier: nn.Module,
+    x: Float[Tensor, "n C H W"],
+    best: Outcome,
+    *,
+    pool: Pool,
+) -> Doubt | None:
+    """Are there nearer images a little aside? By decisions alone, so that nothing masks them.
+
+    The way to what was found is turned a little towards samples of another decision, and
+    shortened. At a nearest point none of that is decided otherwise.
+
+    Args:
+        classifier: The classifier that was attacked, in evaluation mode.
+        x: The points.
+        best: The nearest success at each point over all attacks.
+        pool: Images of the task, of which some are decided otherwise than a point.
+
+    Returns:
+        A doubt whose evidence is nearer adversarial images; None where there are none.
+    """
+    images, own, found, size, rows = Broken.some(classifier, x, best, LOOKED_AT)
+    samples = placed(classifier, pool.images)
+    distances = torch.cdist(images.flatten(1), samples.flatten(1))
+    same = best.before[rows][:, None] == pool.decided[None]
+    distances = distances.masked_fill(same.to(distances.device), torch.inf)
+    nearest = distances.topk(min(ASIDE, len(samples)), largest=False)
+    away = (found - images) / by_image(size)
+    nearer = torch.zeros(len(SHORTER), len(rows), dtype=torch.bool)
+    for place in range(nearest.indices.shape[1]):
+        sample = samples[nearest.indices[:, place]]
+        way = (sample - images) / by_image(norms(sample - images).clamp(min=1e-30))
+        there = nearest.values[:, place].isfinite().cpu()
+        for share in TURNED:
+            turned = (1 - share) * away + share * way
+            turned = turned / by_image(norms(turned).clamp(min=1e-30))
+            for level, shorter in enumerate(SHORTER):
+                ends = images + by_image((1 - shorter) * size) * turned
+                nearer[level] |= (decided(classifier, ends) != own.cpu()) & there
+    little, much = nearer.sum(dim=1).tolist()
+    if not little > FEW_NEARER * len(rows):
+        return None
+    return Doubt(
+        NOT_NEAREST,
+        f"at {little} of {len(rows)} points an image a little aside of what was found, nearer by "
+        f"{SHORTER[0]:.0%}, is decided otherwise too; at {much} one nearer by {SHORTER[1]:.0%}",
+        "Attacks stopped short, or gradients lead them astray: add others, such as those that go "
+        "by scores or decisions.",
+        voids=much >= MOST * len(rows),
+    )
+
+
+def pixels_doubt(classifier: nn.Module, x: Float[Tensor, "n C H W"], best: Outcome) -> Doubt | None:
+    """Does one pixel alone change a decision, by less than what was found? By decisions alone.
+
+    No gradient leads to a pixel that matters beyond a threshold only, as a trigger does.
+
+    Args:
+        classifier: The classifier that was attacked, in evaluation mode.
+        x: The points.
+        best: The nearest success at each point over all attacks.
+
+    Returns:
+        A doubt whose evidence is nearer adversarial images; None where there are none.
+    """
+    broken = Broken.some(classifier, x, best, SCANNED)
+    generator, pixels = torch.Generator().manual_seed(0), x[0].numel()
+    chosen = torch.randperm(pixels, generator=generator)[:DIRECTIONS]
+    basis = torch.eye(pixels)[chosen].view(-1, *x.shape[1:]).to(broken.images)
+    flipped = torch.stack(
+        [
+            decided(classifier, image + (1 - SHORT) * size * way) != own.cpu()
+            for image, own, _, size, _ in zip(*broken, strict=True)
+            for way in (basis, -basis)
+        ]
+    ).view(len(broken.own), 2, -1)
+    points = flipped.flatten(1).any(dim=1)
+    if not points.any():
+        return None
+    return Doubt(
+        NOT_NEAREST,
+        f"one pixel alone, changed by {1 - SHORT:.0%} of the distance found, changes the decision "
+        f"on {int(points.sum())} of {len(points)} points ({int(flipped.any(dim=0).sum())} of "
+        f"{flipped[0].numel()} such changes do)",
+        "Attacks found no way to such pixels, which may be a trigger: sizes are too large.",
+        voids=points.double().mean().item() >= MOST,
+    )
+
+
+def certified_doubt(
+    classifier: nn.Module, best: Outcome, upper: Float[Tensor, " n"], images: Tensor
+) -> Doubt | None:
+    """Are the optimum's nearest images of another decision decided otherwise, and nearer?
+
+    Args:
+        classifier: The classifier that was attacked, in evaluation mode.
+        best: The nearest success at each point over all attacks.
+        upper: The distance of each of the optimum's images; infinite where there is none.
+        images: The optimum's images, (n, C, H, W).
+    """
+    other = decided(classifier, images) != best.before
+    nearer = other & upper.isfinite() & (upper < (1 - SHORTER[0]) * best.sizes)
+    if not int(nearer.sum()) > FEW_NEARER * len(upper):
+        return None
+    return Doubt(
+        NOT_NEAREST,
+        f"at {int(nearer.sum())} of {len(upper)} points the optimum's own adversarial image is "
+        f"nearer, on average {(best.sizes / upper)[nearer].clamp(max=1e3).mean():.3g} times",
+        "Attacks stopped short: add others.",
+    )
+
+
+def differences_doubt(
+    classifier: nn.Module, x: Float[Tensor, "n C H W"], best: Outcome
+) -> Doubt | None:
+    """Do differences of scores show nearer images than gradients led to? Looked at on a few.
+
+    Args:
+        classifier: The classifier that was attacked, in evaluation mode.
+        x: The points.
+        best: The nearest success at each point over all attacks.
+
+    Returns:
+        A doubt whose evidence is nearer adversarial images; None where there are none.
+    """
+    broken = Broken.some(classifier, x, best, COMPARED)
+    shares = torch.tensor([_nearer(classifier, broken.of([k])) for k in range(len(broken.own))])
+    return _shares_doubt(
+        shares,
+        "differences of scores show images",
+        "Attacks stopped short, or their gradients lead astray: add others, such as those that go "
+        "by scores or decisions.",
+    )
+
+
+def restarts_doubt(
+    classifier: nn.Module, x: Float[Tensor, "n C H W"], best: Outcome
+) -> Doubt | None:
+    """Do descents from random points about what was found end nearer? Looked at on a few.
+
+    They do where the boundary has many points that are nearest among their neighbours.
+
+    Args:
+        classifier: The classifier that was attacked, in evaluation mode and with gradients.
+        x: The points.
+        best: The nearest success at each point over all attacks.
+
+    Returns:
+        A doubt whose evidence is nearer adversarial images; None where there are none.
+    """
+    broken = Broken.some(classifier, x, best, RESTARTED)
+    images, own, found, size, _ = broken.of(list(range(len(broken.own))) * AGAIN)
+    ends = restarted(classifier, images, own, found, 1)
+    shares = 1 - (norms(ends - images) / size).view(AGAIN, -1).amin(dim=0)
+    return _shares_doubt(
+        shares,
+        "descents from random points about end",
+        f'The boundary has many local minima: add attacks, such as "{CLOSEST_RESTARTS}"; sizes may '
+        "still be too large.",
+    )
+
+
+def _shares_doubt(shares: Float[Tensor, " n"], what: str, remedy: str) -> Doubt | None:
+    """A doubt where at one of the points the distance was shortened by a share worth it."""
+    better = shares > NEARER
+    if not better.any():
+        return None
+    return Doubt(
+        NOT_NEAREST,
+        f"{what} nearer by {shares[better].mean().item():.0%} at {int(better.sum())} of "
+        f"{len(shares)} points",
+        remedy,
+        voids=shares.mean().item() > TOO_FAR,
+    )
+
+
+def _nearer(classifier: nn.Module, broken: Broken) -> float:
+    """The share of its distance by which the adversarial image of one point gets nearer.
+
+    The way to it is turned towards the gradient that score differences give, and bisected.
+    """
+    x, own, found, size, _ = broken
+    normal = _difference_gradient(classifier, own, found, STEP * size.item())
+    length = normal.norm()
+    if not length > 0:
+        return 0.0
+    away = (found - x) / size
+    ways = torch.cat([(1 - turn) * away - turn * normal / length for turn in TURNS])
+    ways = ways / by_image(norms(ways).clamp(min=1e-30))
+    gap = gaps(classifier, own.expand(len(TURNS)))
+    start, end = x.expand_as(ways), x + size * ways
+    with torch.no_grad():
+        crossed = gap(end) < 0
+    reached = norms(bisect(gap, start, end, BISECTIONS) - start)
+    least = torch.where(crossed, reached, size).amin()
+    return 1 - (least / size).item()
+
+
+def _difference_gradient(
+    classifier: nn.Module, own: Int[Tensor, " 1"], z: Float[Tensor, "1 C H W"], step: float
+) -> Float[Tensor, "1 C H W"]:
+    """The gradient of the margin by central differences, within a subspace of large images."""
+    pixels = z[0].numel()
+    if pixels <= DIRECTIONS:
+        basis = torch.eye(pixels, dtype=z.dtype, device=z.device)
+    else:
+        generator = torch.Generator().manual_seed(0)
+        drawn = torch.randn(pixels, DIRECTIONS, generator=generator, dtype=torch.float64)
+        basis = torch.linalg.qr(drawn).Q.mT.to(z)
+    gap = gaps(classifier, own.expand(1))
+    slopes = []
+    with torch.no_grad():
+        for part in basis.reshape(-1, *z.shape[1:]).split(256):
+            gap = gaps(classifier, own.expand(len(part)))
+            slopes.append(gap(z + step * part) - gap(z - step * part))
+    return (torch.cat(slopes).to(basis) @ basis).reshape(z.shape)

@@ -1,0 +1,122 @@
+"""Each way to look for nearer images finds what there is, and nothing at nearest points."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from bayesgap.attacks.named import as_attack
+from bayesgap.classifiers.module import decisions, evaluating
+from bayesgap.evaluation.doubts import NOT_NEAREST
+from bayesgap.evaluation.measure import Outcome, attack_decisions
+from bayesgap.evaluation.nearer import (
+    Pool,
+    certified_doubt,
+    decided,
+    differences_doubt,
+    leaning_doubt,
+    pixels_doubt,
+    restarts_doubt,
+    turned_doubt,
+)
+from situations import Around, Plane, plane, soft_steps, task, triggered
+from toys import present
+
+POOL = task().sample(200, seed=1)[0].float()
+LOOKS = ["turned", "pixels", "differences", "restarts", "leaning"]
+
+
+def looks(classifier: nn.Module):
+    """Each way to look, by its name."""
+    ways = (
+        partial(turned_doubt, pool=Pool(POOL, decisions(classifier, POOL))),
+        *(pixels_doubt, differences_doubt, restarts_doubt, leaning_doubt),
+    )
+    return dict(zip(LOOKS, ways, strict=True))
+
+
+def broken(classifier: nn.Module, attack: object = "closest"):
+    """Points of the task, and what the attack made of them."""
+    x = task().sample(40, seed=0)[0].float()
+    return x, attack_decisions(classifier, as_attack(attack, pool=POOL), x)
+
+
+def aside(share: float, angle: float):
+    """To the plane and beyond it by a share, turned off the shortest way by a tangent's part."""
+    weight, bias = plane()
+    normal = weight / weight.norm()
+    tangent = torch.eye(len(weight), dtype=weight.dtype)[0]
+    tangent = tangent - (tangent @ normal) * normal
+    tangent = tangent / tangent.norm()
+
+    def attack(classifier, x, y):
+        along = (x.double().flatten(1) @ weight + bias) / weight.norm()
+        change = -(1 + share) * along[:, None] * normal + angle * along.abs()[:, None] * tangent
+        return x + change.reshape(x.shape).to(x)
+
+    return attack
+
+
+@pytest.mark.parametrize("way", LOOKS)
+def test_there_is_nothing_nearer_than_a_planes_nearest_points(way):
+    net = Plane()
+    assert looks(net)[way](net, *broken(net)) is None
+
+
+@pytest.mark.parametrize("way", ["differences", "restarts", "leaning"])
+def test_what_is_turned_off_the_shortest_way_is_found(way):
+    net = Plane()
+    doubt = present(looks(net)[way](net, *broken(net, aside(1e-3, 0.7))))
+    assert doubt.name == NOT_NEAREST
+    assert not doubt.voids
+    # 1 − 1 / √(1 + 0.7²), or the same as seen from the boundary
+    assert "nearer by 18%" in doubt.finding
+
+
+@pytest.mark.parametrize("way", ["turned", "differences", "restarts"])
+def test_what_goes_on_beyond_the_boundary_is_found_and_voids_where_it_is_far(way):
+    net = Plane()
+    doubt = present(looks(net)[way](net, *broken(net, aside(0.5, 0.0))))
+    assert doubt.voids
+
+
+def test_a_pixel_that_triggers_another_decision_is_found():
+    net = Around(triggered)
+    x, best = broken(net)
+    doubt = present(pixels_doubt(net, x, best))
+    assert doubt.voids
+    changed = x.clone()
+    changed[:, 0, 0, 0] += 0.9 * best.sizes.float()
+    assert (decided(net, changed) != best.before).any()
+    assert "(1 of 200 such changes do)" in doubt.finding
+
+
+@pytest.mark.parametrize("change", [soft_steps, lambda z: z + 0.05 * (60 * z).sin()])
+def test_local_minima_are_found_by_restarts_that_neither_turns_nor_slopes_see(change):
+    net = Around(lambda inner, x: inner(change(x)))
+    x, best = broken(net)
+    ways = looks(net)
+    assert ways["turned"](net, x, best) is None
+    assert ways["leaning"](net, x, best) is None
+    assert (
+        "descents from random points about end nearer"
+        in present(ways["restarts"](net, x, best)).finding
+    )
+
+
+def test_gradients_that_are_missing_make_no_slope():
+    net = Around(lambda inner, x: inner(x.detach()))
+    with evaluating(net):
+        assert leaning_doubt(net, *broken(net, "score-walk")) is None
+
+
+def test_images_of_another_classifier_are_nearer_where_they_change_decisions():
+    net = Plane()
+    x, best = broken(net)
+    images = x + 0.9 * (best.images - x)
+    size = 0.9 * best.sizes
+    assert certified_doubt(net, best, size, images) is None  # none of them is decided otherwise
+    far = Outcome(best.before, best.after, 1.5 * best.sizes, x + 1.5 * (best.images - x))
+    doubt = present(certified_doubt(net, far, 1.0001 * best.sizes, x + 1.0001 * (best.images - x)))
+    assert "on average 1.5 times" in doubt.finding

@@ -467,6 +467,13 @@ OF_GRADIENTS = [
     seen_by(GRADIENTS, "clips images to [0, 1] itself", lambda net, x: net(x.clamp(0, 1)), "works"),
 ]
 OF_BOUNDARY = [
+    Situation(
+        BOUNDARY,
+        "confines images to [0, 1], which takes them no farther",
+        Plane,
+        "works",
+        settings={"box": (0, 1)},
+    ),
     seen_by(
         BOUNDARY, "has steps that are smooth", lambda net, x: net(soft_steps(x)), names.NOT_NEAREST
     ),

@@ -16,7 +16,7 @@ from bayesgap.attacks.closed_form import ClosedForm, has_closed_form
 from bayesgap.attacks.closest import RESTARTS, Closest
 from bayesgap.attacks.decision_walk import DecisionWalk
 from bayesgap.attacks.score_walk import ScoreWalk
-from bayesgap.classifiers.module import decisions, evaluating, outputs
+from bayesgap.classifiers.module import Boxed, decisions, evaluating, outputs
 from bayesgap.evaluation.classifier_doubts import classifier_doubts
 from bayesgap.evaluation.doubts import (
     CHANGED,
@@ -81,6 +81,16 @@ class Run:
         """The pool, and the decision on each of its images."""
         return Pool(self.pool, decisions(self.classifier, self.pool))
 
+    @cached_property
+    def confined(self) -> nn.Module:
+        """The classifier, or in a box that of clipped images, whose nearest ones are the same."""
+        return self.classifier if self.box is None else Boxed(self.classifier, self.box)
+
+    @cached_property
+    def inside(self) -> bool:
+        """Whether all points lie in the box, so that clipping takes nothing farther from them."""
+        return self.box is None or torch.equal(self.x.clamp(*self.box), self.x)
+
     @property
     def names(self) -> set[str]:
         """What is doubted."""
@@ -106,9 +116,9 @@ class Run:
             right = None if certified is None else certified.correct.double().mean().item()
             self.doubts += classifier_doubts(self.classifier, self.x, self.y, optimum=right)
             self.attack(self.automatic() if asked is None else asked)
-            sure = CLOSED_FORM in self.outcomes or self.box is not None
-            if voiding(self.doubts) is None and not sure:
+            if voiding(self.doubts) is None and self.inside and CLOSED_FORM not in self.outcomes:
                 self.look_aside(add=asked is None, full=full)
+            sure = CLOSED_FORM in self.outcomes or self.box is not None
             if certified is not None and not sure:
                 found = certified_doubt(
                     self.classifier, self.nearest, certified.upper, certified.images
@@ -196,7 +206,7 @@ class Run:
         ways += [pixels_doubt] if pixels else []
         if scores and not EXACT_OR_FREE & self.outcomes.keys() and SATURATED not in self.names:
             ways += [differences_doubt, *([] if OF_GRADIENTS & self.names else [restarts_doubt])]
-        found = (way(self.classifier, self.x, best) for way in ways)
+        found = (way(self.confined, self.x, best) for way in ways)
         return next((doubt for doubt in found if doubt is not None), None)
 
     @contextmanager

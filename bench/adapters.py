@@ -42,10 +42,9 @@ NAMES = (
 )
 
 
-def installed(name: str) -> bool:
-    """Whether the library of an attack can be imported; says so where it cannot."""
+def installed(top: str) -> bool:
+    """Whether a library can be imported; says so where it cannot."""
     module = {"art": "art.attacks.evasion", "adv_lib": "adv_lib.attacks"}
-    top = name.partition(":")[0].partition(".")[0]
     try:
         importlib.import_module(module.get(top, top))
     except Exception as error:

@@ -32,8 +32,7 @@ def main() -> None:
     per_class = int(sys.argv[1]) if len(sys.argv) > 1 else 100
     task = bayesgap.load_task("mnist-0-6/symmetric")
     x, y = task.sample(TRAINING_IMAGES, seed=7)
-    net = train_allconv(x.float(), y, width=4, classes=2, seed=0, training=Training(epochs=8))
-    net = net[0] if isinstance(net, tuple) else net
+    net, _ = train_allconv(x.float(), y, width=4, classes=2, seed=0, training=Training(epochs=8))
     labels = torch.arange(2).repeat(per_class)
     points, _ = task.sample_given(labels, seed=0)
 

@@ -84,7 +84,6 @@ def on_cnn(points: int) -> None:
     attacks = [bg.named_attack(name, pool=pool) for name in (*FAST, *SLOW)]
     results = {attack.name: timed(attack, network, x, y) for attack in attacks}
     unit = min(hundred_gradients(network, x, y) for _ in range(3))
-    names = [*results][: len(FAST)] + list(SLOW)
     sizes = torch.stack([found.sizes for found, *_ in results.values()])
     nearest = sizes.amin(dim=0)
     print(f"A CNN on {points} points of {CNN_TASK}; 100 gradients take {unit:.2f} s:")
@@ -92,8 +91,8 @@ def on_cnn(points: int) -> None:
         f"{'':30} {'success':>8} {'mean L2 / best':>15} {'worst':>8} {'time':>7} {'forwards':>9} "
         f"{'gradients':>10}"
     )
-    for name, (found, seconds, forwards, backwards), size in zip(
-        names, results.values(), sizes, strict=True
+    for (name, (found, seconds, forwards, backwards)), size in zip(
+        results.items(), sizes, strict=True
     ):
         ratio = (size / nearest)[found.success]
         print(

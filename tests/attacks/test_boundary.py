@@ -5,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 
 from bayesgap.attacks.boundary import (
     BoundaryWalk,
@@ -19,8 +18,6 @@ from bayesgap.attacks.boundary import (
 from bayesgap.attacks.library import ddn
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import LinearSVM
-from bayesgap.errors import BayesgapError
-from bayesgap.tasks.catalog import load_task
 from toys import (
     SEEDS,
     Function,
@@ -152,14 +149,6 @@ def test_a_walk_finds_the_nearest_point_of_a_ball(far):
     torch.testing.assert_close(norms(z - x), expected, rtol=5e-3, atol=0)
 
 
-def test_a_boundary_walk_finds_the_hyperplane_of_a_linear_machine():
-    machine = LinearSVM(normal(0, 1, 4), normal(1, 1))
-    x, pool = normal(2, 20, 1, 2, 2), normal(3, 30, 1, 2, 2)
-    found = BoundaryWalk(pool)(machine, x, decisions(machine, x))
-    expected = (machine(x)[:, 1] * 2).abs() / machine.weight.norm()
-    torch.testing.assert_close(found.sizes, expected, rtol=1e-9, atol=1e-12)
-
-
 def test_a_boundary_walk_breaks_every_point_of_a_narrow_kernel_where_ddn_alone_does_not():
     machine, pool = threshold_svm(20.0)
     x = uniform(5, 40, 1, 2, 2)
@@ -205,26 +194,6 @@ def test_points_near_the_boundary_are_broken_though_the_start_is_far_away():
     torch.testing.assert_close(found.sizes, distance, rtol=1e-9, atol=1e-13)
 
 
-@pytest.mark.parametrize("batch", [1, 7, 50])
-def test_a_float32_network_is_broken_at_every_point_whatever_the_batch(batch):
-    sizes = ((64, 20), (20, 20), (20, 2))
-    network = nn.Sequential(nn.Flatten())
-    for i, (inputs, outputs) in enumerate(sizes):
-        layer = nn.Linear(inputs, outputs)
-        layer.weight.data = normal(i, outputs, inputs).float() / inputs**0.5
-        network.extend([layer, nn.ReLU()] if outputs > 2 else [layer])
-    network.requires_grad_(False)
-    pool, x = uniform(0, 60, 1, 8, 8).float(), uniform(1, 105 if batch > 1 else 20, 1, 8, 8).float()
-    last = network[-1]
-    assert isinstance(last, nn.Linear)
-    last.bias[1] -= network(pool).diff(dim=1).median()
-    y = decisions(network, x)
-    assert 1 < y.sum() < len(y) - 1
-    attack = BoundaryWalk(pool)
-    for images, labels in zip(x.split(batch), y.split(batch), strict=True):
-        assert attack(network, images, labels).success.all()
-
-
 def test_a_pool_without_another_class_is_an_honest_failure():
     machine = LinearSVM(torch.tensor([[1.0, 0, 0]]), torch.tensor([-1.0]))
     pool = uniform(0, 9, 1, 1, 3) - 1
@@ -244,39 +213,12 @@ def test_a_pool_may_lack_another_class_where_an_attack_finds_one():
 
 
 @pytest.mark.parametrize("size", [0, 2])
-def test_a_pool_smaller_than_the_samples_asked_for_works_or_is_refused(size):
+def test_of_a_pool_smaller_than_the_samples_asked_for_all_are_tried(size):
     machine = LinearSVM(torch.tensor([[1.0, 0, 0]]), torch.tensor([0.0]))
     pool = torch.tensor([[[[-1.0, 0, 0]]], [[[1.0, 0, 0]]]])[:size]
     x = torch.full((1, 1, 1, 3), 0.5)
-    try:
-        found = BoundaryWalk(pool, samples=3)(machine, x, decisions(machine, x))
-    except BayesgapError:
-        return
+    found = BoundaryWalk(pool, samples=3)(machine, x, decisions(machine, x))
     assert found.success.item() == (size > 0)
-
-
-@pytest.mark.parametrize("name", ["mnist-0-6/asymmetric", "mnist-4-5/asymmetric"])
-def test_a_success_does_not_depend_on_the_size_of_the_batch(name):
-    """Log-densities of millions of nats cancel here, and other batches round them otherwise."""
-    task = load_task(name)
-    optimum = task.bayes_classifier()
-    x, _ = task.sample_given(torch.arange(2).repeat(20), seed=5)
-    y = decisions(optimum, x)
-    found = BoundaryWalk(task.sample(200, seed=6)[0])(optimum, x, y)
-    assert found.success.all()
-    for size in (1, 3, 17):
-        again = torch.cat([optimum(part) for part in found.images.split(size)])
-        assert (again.argmax(dim=1) != y).all()
-
-
-def test_a_start_where_logits_are_equal_is_a_success_as_the_first_of_them_decides():
-    def clipped(x):
-        return torch.stack([torch.zeros(len(x)).to(x), (x[:, 0, 0, 0] - 0.5).relu()], dim=1)
-
-    x = torch.ones(3, 1, 1, 2, dtype=torch.float64)
-    found = BoundaryWalk(torch.zeros(1, 1, 1, 2))(Function(clipped), x, torch.ones(3).long())
-    assert found.success.all()
-    assert (found.images[:, 0, 0, 0] <= 0.5).all()
 
 
 def test_the_nearest_of_each_other_decision_comes_from_near_to_far():

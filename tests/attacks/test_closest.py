@@ -6,7 +6,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import brentq
-from torch import nn
 
 from bayesgap.attacks.base import Attack
 from bayesgap.attacks.boundary import BoundaryWalk, bisect, gaps, norms, slack
@@ -21,7 +20,6 @@ from bayesgap.tasks.catalog import load_task
 from bayesgap.tasks.task import Task
 from toys import (
     SEEDS,
-    Function,
     from_gap,
     generator,
     mixture_task,
@@ -208,46 +206,6 @@ def test_a_kernel_whose_gradients_vanish_is_broken_no_farther_than_by_a_boundary
     assert found.sizes.mean() <= walked.sizes.mean() * 1.001
 
 
-@pytest.mark.parametrize("batch", [1, 7, 50])
-def test_a_float32_network_is_broken_at_every_point_whatever_the_batch(batch):
-    network = nn.Sequential(nn.Flatten())
-    for i, (inputs, outputs) in enumerate(((64, 20), (20, 20), (20, 2))):
-        layer = nn.Linear(inputs, outputs)
-        layer.weight.data = normal(i, outputs, inputs).float() / inputs**0.5
-        network.extend([layer, nn.ReLU()] if outputs > 2 else [layer])
-    network.requires_grad_(False)
-    pool, x = uniform(0, 60, 1, 8, 8).float(), uniform(1, 50 if batch > 1 else 20, 1, 8, 8).float()
-    last = network[-1]
-    assert isinstance(last, nn.Linear)
-    last.bias[1] -= network(pool).diff(dim=1).median()
-    y = decisions(network, x)
-    assert 1 < y.sum() < len(y) - 1
-    attack = Closest(pool)
-    whole = attack(network, x, y)
-    parts = [
-        attack(network, images, labels)
-        for images, labels in zip(x.split(batch), y.split(batch), strict=True)
-    ]
-    assert all(part.success.all() for part in parts)
-    # Rounding differs with the batch; at a kink it may send a descent to another end.
-    sizes = torch.cat([part.sizes for part in parts])
-    assert ((sizes / whole.sizes - 1).abs() < 1e-2).all()
-    assert (sizes.mean() / whole.sizes.mean() - 1).abs() < 1e-3
-
-
-def test_a_success_does_not_depend_on_the_size_of_the_batch():
-    """Log-densities of millions of nats cancel here, and other batches round them otherwise."""
-    task = load_task("mnist-4-5/asymmetric")
-    optimum = task.bayes_classifier()
-    x, _ = task.sample_given(torch.arange(2).repeat(10), seed=5)
-    y = decisions(optimum, x)
-    found = Closest(task.sample(200, seed=6)[0])(optimum, x, y)
-    assert found.success.all()
-    for size in (1, 3, 17):
-        again = torch.cat([optimum(part) for part in found.images.split(size)])
-        assert (again.argmax(dim=1) != y).all()
-
-
 def test_plateaus_and_walls_leave_the_start_that_a_sample_gives():
     def steps(x):
         first = x[:, 0, 0, 0]
@@ -264,38 +222,12 @@ def test_plateaus_and_walls_leave_the_start_that_a_sample_gives():
         torch.testing.assert_close(found.sizes, 0.5 - x.flatten(), rtol=1e-9, atol=1e-12)
 
 
-def test_a_start_where_logits_are_equal_is_a_success_as_the_first_of_them_decides():
-    def clipped(x):
-        return torch.stack([torch.zeros(len(x)).to(x), (x[:, 0, 0, 0] - 0.5).relu()], dim=1)
-
-    x = torch.ones(3, 1, 1, 2, dtype=torch.float64)
-    found = Closest(torch.zeros(1, 1, 1, 2))(Function(clipped), x, torch.ones(3).long())
-    assert found.success.all()
-    assert (found.images[:, 0, 0, 0] <= 0.5).all()
-
-
 def test_without_a_pool_or_another_decision_in_it_the_image_itself_is_the_start():
     machine = LinearSVM(torch.tensor([[1.0, 0, 0]]), torch.tensor([-1.0]))
     x = uniform(0, 4, 1, 1, 3) - 0.5
     for pool in (x[:0], x):
         found = Closest(pool, samples=3)(machine, x, decisions(machine, x))
         torch.testing.assert_close(found.sizes, 1 - x[:, 0, 0, 0], rtol=1e-9, atol=0)
-
-
-def test_a_classifier_of_one_decision_is_an_honest_failure():
-    x = uniform(0, 4, 1, 1, 3)
-    found = Closest(x)(
-        from_gap(lambda x: 1 + x.flatten(1).square().sum(dim=1)), x, torch.zeros(4).long()
-    )
-    assert not found.success.any()
-    assert torch.equal(found.images, x)
-
-
-def test_logits_without_gradients_are_refused():
-    x = uniform(0, 2, 1, 1, 3)
-    machine = from_gap(lambda x: (2 - x.detach()).flatten(1).sum(dim=1))
-    with pytest.raises(BayesgapError, match="follows gradients"):
-        Closest(x)(machine, x, decisions(machine, x))
 
 
 def test_the_name_builds_the_attack():

@@ -8,6 +8,7 @@ import torch
 from sklearn.ensemble import RandomForestClassifier
 from torch import nn
 
+from bayesgap.attacks.boundary import BoundaryWalk
 from bayesgap.attacks.decision_walk import DecisionWalk
 from bayesgap.attacks.free_walk import shorten
 from bayesgap.attacks.queries import Queries
@@ -15,7 +16,7 @@ from bayesgap.attacks.score_walk import ScoreWalk
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import LinearSVM
 from bayesgap.errors import BayesgapError
-from toys import Function, from_gap, normal, uniform
+from toys import Function, from_gap, normal, threshold_svm, uniform
 
 WALKS = (ScoreWalk, DecisionWalk)
 both = pytest.mark.parametrize("walk", WALKS)
@@ -66,6 +67,38 @@ class Forest(nn.Module):
             for point, label in zip(x.flatten(1).numpy(), y.numpy(), strict=True)
         ]
         return torch.tensor(nearest)
+
+
+@pytest.mark.parametrize(
+    ("walk", "side", "queries", "within"),
+    [
+        (ScoreWalk, 2, 2_000, 1e-5),
+        (ScoreWalk, 8, 2_000, 1e-5),
+        (DecisionWalk, 2, 2_000, 1e-3),
+        (DecisionWalk, 8, 4_000, 0.01),
+    ],
+)
+def test_the_hyperplane_of_a_linear_machine_is_found(walk, side, queries, within):
+    machine, x = linear(d=side**2), normal(2, 20, 1, side, side)
+    y = decisions(machine, x)
+    found = walk(normal(3, 30, 1, side, side), queries=queries)(machine, x, y)
+    expected = distances(machine, x)
+    assert (found.sizes >= expected * (1 - 1e-12)).all()
+    torch.testing.assert_close(found.sizes, expected, rtol=within, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("walk", "gamma", "queries"),
+    [(ScoreWalk, 20.0, 2_000), (DecisionWalk, 2.0, 3_000), (DecisionWalk, 20.0, 3_000)],
+)
+def test_a_kernel_is_broken_at_every_point_as_by_the_walk_with_gradients(walk, gamma, queries):
+    machine, pool = threshold_svm(gamma)
+    x = uniform(5, 30, 1, 2, 2)
+    y = decisions(machine, x)
+    walked = BoundaryWalk(pool, samples=5)(machine, x, y)
+    found = walk(pool, queries=queries)(machine, x, y)
+    assert found.success.all()
+    assert found.sizes.mean() <= 1.01 * walked.sizes.mean()
 
 
 @both

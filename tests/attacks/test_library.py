@@ -3,8 +3,6 @@ import numpy as np
 import pytest
 import torch
 
-from bayesgap.attacks.boundary import BoundaryWalk
-from bayesgap.attacks.ld_grad import LDGrad
 from bayesgap.attacks.library import BOUNDS_MARGIN, Foolbox, cw_l2, ddn
 from bayesgap.attacks.named import as_attack, named_attack
 from bayesgap.classifiers.module import decisions
@@ -276,11 +274,3 @@ def test_what_foolbox_raises_is_a_sentence():
     blur = foolbox.attacks.GaussianBlurAttack(distance=foolbox.distances.l2, channel_axis=2)
     with pytest.raises(BayesgapError, match=r"GaussianBlurAttack failed with ValueError: .*chan"):
         as_attack(blur)(linear, x, decisions(linear, x))
-
-
-@pytest.mark.parametrize("attack", [ddn, LDGrad, lambda: BoundaryWalk(normal(0, 5, 1, 2, 2))])
-def test_a_classifier_without_gradients_is_refused(attack):
-    hidden = from_gap(lambda x: (x.detach().flatten(1) - 0.1).sum(dim=1))
-    x = normal(1, 4, 1, 2, 2)
-    with pytest.raises(BayesgapError, match="follows gradients"):
-        attack()(hidden, x, decisions(hidden, x))

@@ -215,7 +215,7 @@ def test_a_batch_of_one_may_come_back_squeezed():
     ],
 )
 def test_outputs_that_are_no_logits_are_refused_with_their_shape(change, said):
-    with pytest.raises(BayesgapError, match=f"^This Net {'.*'}{said}"):
+    with pytest.raises(BayesgapError, match=f"^This Net .*{said}"):
         adapted(after(change))
 
 
@@ -357,7 +357,7 @@ def test_parametrised_layers_are_classifiers(kind):
     assert is_attacked(given)
     assert all(torch.equal(before[name], value) for name, value in given.state_dict().items())
     assert given.training
-    assert given[1].parametrizations.weight.original0.requires_grad if kind == "weight_norm" else 1
+    assert all(parameter.requires_grad for parameter in given.parameters())
 
 
 @pytest.mark.parametrize("table", [lambda out: out.numpy(), lambda out: out.tolist()])

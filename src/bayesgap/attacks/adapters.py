@@ -10,6 +10,8 @@ import copy
 import difflib
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
+from types import UnionType
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,6 @@ from bayesgap.attacks.box import Box, Within, nearest_within
 from bayesgap.errors import BayesgapError
 
 BOUNDS_MARGIN = 1.0  # steps that libraries measure in the box must not grow with it
-TARGETED = "{} is aimed at given classes, which no attack gets here: build it untargeted."
 
 
 def class_named(name: str, found: Mapping[str, type], library: str) -> type:
@@ -79,12 +80,12 @@ def not_installed(library: str, package: str, error: Exception) -> BayesgapError
     )
 
 
-def classes_of(module: Any, base: type) -> dict[str, type]:
+def classes_of(module: Any, base: type | UnionType) -> dict[str, type]:
     """The classes of a module's attacks, by their names.
 
     Args:
         module: The module.
-        base: The class of all attacks.
+        base: The class of all attacks, or a union of classes.
     """
     return {
         name: kind
@@ -93,21 +94,36 @@ def classes_of(module: Any, base: type) -> dict[str, type]:
     }
 
 
-def set_up(what: str, kind: type, settings: Mapping[str, Any], model: Any) -> Any:
-    """An attack of that class.
+def builder(
+    attack: Any, settings: Mapping[str, Any], classes: Mapping[str, type], library: str, whose: str
+) -> Callable[[Any], Any]:
+    """What gives the attack for a model; of an instance, itself, whose model is its own.
 
     Args:
-        what: What messages call it.
-        kind: The class.
-        settings: What it is built with.
-        model: What it is built for.
+        attack: The name of a class, or an instance.
+        settings: What a user gave beside it.
+        classes: The classes of the library's attacks by their names.
+        library: What the library is called.
+        whose: What stands before the name of one of its attacks, such as "ART's".
 
     Raises:
-        BayesgapError: it takes no such settings.
+        BayesgapError: there is no such class, its settings do not fit, or an instance is given
+            some; when it is called, it takes no such settings.
     """
+    if not isinstance(attack, str):
+        refuse_settings(attack, settings)
+        return lambda model: attack
+    kind = class_named(attack, classes, library)
+    check_settings(kind, settings, f"{whose} {attack}")
+    if "verbose" in inspect.signature(kind).parameters:
+        settings = {"verbose": False, **settings}
+    return partial(_set_up, f"{whose} {attack}", kind, settings)
+
+
+def _set_up(what: str, kind: type, settings: Mapping[str, Any], model: Any) -> Any:
     try:
         return kind(model, **settings)
-    except Exception as error:
+    except Exception as error:  # each library refuses settings in its own way
         raise BayesgapError(f"{what} cannot be set up: {error}.") from error
 
 
@@ -127,18 +143,20 @@ def refuse_settings(attack: Any, settings: Mapping[str, Any]) -> None:
         )
 
 
-def check_untargeted(attack: Any, what: str) -> None:
+def check_untargeted(targeted: bool, what: str) -> None:
     """Refuse an attack that needs to be told what to aim at.
 
     Args:
-        attack: The attack.
+        targeted: Whether it does.
         what: What messages call it.
 
     Raises:
-        BayesgapError: it is targeted.
+        BayesgapError: it does.
     """
-    if getattr(attack, "targeted", False):
-        raise BayesgapError(TARGETED.format(what))
+    if targeted:
+        raise BayesgapError(
+            f"{what} is aimed at given classes, which no attack gets here: build it untargeted."
+        )
 
 
 def check_norm(norm: object, what: str) -> None:

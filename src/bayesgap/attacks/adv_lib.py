@@ -6,15 +6,14 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from bayesgap.attacks.adapters import (
     BOUNDS_MARGIN,
-    TARGETED,
     check_norm,
     check_settings,
+    check_untargeted,
     in_units,
     not_installed,
     smallest,
@@ -44,9 +43,6 @@ class AdvLib(LibraryAttack):
     ones too, until the smallest that suffices for an image is found to half a percent. `norm` is 2
     where it is not given, and images are not quantised: `levels` is None.
     """
-
-    unit = True
-    dtype = torch.float32
 
     def __init__(
         self,
@@ -137,8 +133,7 @@ def _all_settings(function: Callable[..., Any], settings: Mapping[str, Any]) -> 
     except TypeError as error:
         raise BayesgapError(f"{what} cannot be set up: {error}.") from error
     check_settings(function, settings, what)
-    if together.get("targeted"):
-        raise BayesgapError(TARGETED.format(what))
+    check_untargeted(bool(together.get("targeted")), what)
     if together.get("levels") is not None:
         raise BayesgapError(f"{what} cannot quantise images in a box: leave its levels out.")
     for key in {"norm", "p", "distance"} & together.keys():

@@ -1,7 +1,5 @@
 """Attacks of ART, the Adversarial Robustness Toolbox, behind this package's signature."""
 
-import inspect
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,16 +9,13 @@ from torch import Tensor, nn
 
 from bayesgap.attacks.adapters import (
     BOUNDS_MARGIN,
+    builder,
     check_norm,
-    check_settings,
     check_untargeted,
-    class_named,
     classes_of,
     copied,
     in_units,
     not_installed,
-    refuse_settings,
-    set_up,
     smallest,
 )
 from bayesgap.attacks.box import Box, LibraryAttack
@@ -42,9 +37,6 @@ class ART(LibraryAttack):
     a budget (eps) is run at smaller ones too, with its steps in proportion, until the smallest that
     suffices for an image is found to half a percent.
     """
-
-    unit = True
-    dtype = torch.float32
 
     def __init__(
         self,
@@ -70,24 +62,16 @@ class ART(LibraryAttack):
                 is aimed at classes, or measures by another norm.
         """
         module, self.base = _art()
-        if isinstance(attack, str):
-            kind = class_named(attack, classes_of(module, self.base), "ART")
-            check_settings(kind, settings, f"ART's {attack}")
-            if "verbose" in inspect.signature(kind).parameters:
-                settings = {"verbose": False, **settings}
-            self.build: Callable[[Any], Any] = partial(set_up, f"ART's {attack}", kind, settings)
-            attack = self.build(_estimator(nn.Flatten(), torch.zeros(1, *STAND_IN)))
-        else:
-            refuse_settings(attack, settings)
-            self.build = lambda estimator: attack
-        kind_name = type(attack).__name__
+        self.build = builder(attack, settings, classes_of(module, self.base), "ART", "ART's")
+        attack = self.build(_estimator(nn.Flatten(), torch.zeros(1, *STAND_IN)))
+        kind = type(attack).__name__
         if not isinstance(attack, self.base):
-            raise BayesgapError(f"ART's {kind_name} is none of its evasion attacks.")
+            raise BayesgapError(f"ART's {kind} is none of its evasion attacks.")
         self.has_budget = hasattr(attack, "eps")
-        check_untargeted(attack, f"ART's {kind_name}")
-        check_norm(getattr(attack, "norm", NORMS.get(kind_name, 2)), f"ART's {kind_name}")
+        check_untargeted(bool(getattr(attack, "targeted", False)), f"ART's {kind}")
+        check_norm(getattr(attack, "norm", NORMS.get(kind, 2)), f"ART's {kind}")
         super().__init__(
-            name=name or kind_name, bounds_margin=bounds_margin, bayes_logit_scale=bayes_logit_scale
+            name=name or kind, bounds_margin=bounds_margin, bayes_logit_scale=bayes_logit_scale
         )
 
     def search(self, box: Box, u: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]) -> Any:

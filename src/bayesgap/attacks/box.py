@@ -84,12 +84,16 @@ class LibraryAttack(Attack):
 
     Whatever the library draws follows from a seed of its own, and the global generators of
     torch, NumPy and Python are as before when it is done.
+
+    Attributes:
+        unit: Whether the library's bounds are 0 and 1; else its units are pixel units.
+        dtype: What the library computes in; None means as the classifier does.
     """
 
-    unit: ClassVar[bool]
-    dtype: ClassVar[torch.dtype | None]
+    unit: ClassVar[bool] = True
+    dtype: ClassVar[torch.dtype | None] = torch.float32
 
-    def __init__(self, *, name: str, bounds_margin: float, bayes_logit_scale: float = 1.0):
+    def __init__(self, *, name: str, bounds_margin: float, bayes_logit_scale: float):
         """Hold what all have in common.
 
         Args:

@@ -120,29 +120,23 @@ class FreeWalk(Attack):
         self.samples = samples
         self.directions = directions
         self.milestones = tuple(milestones)
-        self._begin()
-
-    def _begin(self) -> None:
-        """Forget what the last call saw."""
-        self._seen = 0
-        self._attacked: list[Tensor] = []
-        self._curves: list[Tensor] = []
+        # Of each chunk of a call: which of its images are attacked, and the curves of all.
+        self._curves: list[tuple[Tensor, Tensor]] = []
 
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, norm: Norm = L2) -> Walked:
         """Attack every image, as any `Attack` does, and tell how fast it went."""
-        self._begin()
+        self._curves.clear()
         found = super().__call__(classifier, x, y, norm=norm)
-        curve = torch.zeros(len(x), len(self.milestones), dtype=torch.float64)
-        curve[torch.cat(self._attacked)] = torch.cat([curve[:0], *self._curves])
-        self._begin()
+        curve = torch.cat([curves for _, curves in self._curves])
+        self._curves.clear()
         return Walked(**vars(found), milestones=self.milestones, curve=curve)
 
     def _decided(
         self, classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]
     ) -> Int[Tensor, " r"]:
         rows = super()._decided(classifier, x, y)
-        self._attacked.append(rows.cpu() + self._seen)
-        self._seen += len(x)
+        curves = torch.zeros(len(x), len(self.milestones), dtype=torch.float64)
+        self._curves.append((rows.cpu(), curves))
         return rows
 
     def run(
@@ -158,6 +152,7 @@ class FreeWalk(Attack):
         starts = list(nearest_samples(classifier, x, y, self.pool, self.samples))
         if not starts:
             raise BayesgapError(f"{self.name} starts from samples: its pool holds none.")
+        attacked, curves = self._curves[-1]
         ends = []
         size = max(1, MEMORY // (min(self.directions, x[0].numel()) * x[0].numel()))
         for rows in torch.arange(len(x), device=x.device).split(size):
@@ -168,7 +163,7 @@ class FreeWalk(Attack):
                 _bring(asked, start[rows])
             self._search(asked)
             ends.append(_end(asked))
-            self._curves.append(asked.curve.double().cpu())
+            curves[attacked[rows.cpu()]] = asked.curve.double().cpu()
         return torch.cat(ends)
 
     @abstractmethod
@@ -198,6 +193,7 @@ def _bring(asked: Queries, start: Float[Tensor, "n C H W"]) -> None:
     rows = torch.arange(len(start), device=start.device)
     crossed = asked.far(rows, start[:, None])[:, 0]
     rows = rows[crossed]
+    # Its end need not be kept: the nearest success of all that is asked about is.
     bisect(
         lambda z: asked.gaps(rows, z[:, None])[:, 0], asked.x[rows], start[rows], FIRST_BISECTIONS
     )

@@ -20,7 +20,7 @@ from foolbox.models.pytorch import PyTorchModel
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bayesgap.attacks.adapters import check_settings, class_named, refuse_settings
+from bayesgap.attacks.adapters import check_settings, class_named, classes_of, refuse_settings
 from bayesgap.attacks.boundary import by_image, value_and_gradient
 from bayesgap.attacks.box import Box, LibraryAttack, nearest_within
 from bayesgap.errors import BayesgapError
@@ -118,13 +118,7 @@ class Foolbox(LibraryAttack):
 
 def _built(name: str, settings: dict[str, Any]) -> Any:
     """The attack of foolbox whose class has that name."""
-    known = {
-        each: kind
-        for each, kind in vars(foolbox.attacks).items()
-        if isinstance(kind, type)
-        and issubclass(kind, MinimizationAttack | FixedEpsilonAttack)
-        and not inspect.isabstract(kind)
-    }
+    known = classes_of(foolbox.attacks, MinimizationAttack | FixedEpsilonAttack)
     kind = class_named(name, known, "foolbox")
     check_settings(kind, settings, f"foolbox's {name}", whole=True)
     if "distance" in inspect.signature(kind).parameters:

@@ -117,7 +117,7 @@ class _Search:
             if len(same) and self.labels[s] > self.label:
                 continue  # it never wins the tie with its equal
             if s not in programs:
-                programs[s] = self._begin(s)
+                programs[s] = _Program(self.x, self.images[s], self.images[self.own], self.raised)
                 if bound > 0:  # the constraint that it comes from, which gives it exactly
                     programs[s].take_in(self.nearest)
                     heapq.heappush(queue, (programs[s].bound(), s))
@@ -132,9 +132,6 @@ class _Search:
             program.take_in(int(slack.argmin()))
             heapq.heappush(queue, (program.bound(), s))
         return self.x
-
-    def _begin(self, s: int) -> "_Program":
-        return _Program(self.x, self.images[s], self.images[self.own], self.raised)
 
     def _bisectors(self) -> list[tuple[float, int]]:
         """The distance to each bisector between y's nearest image and one of another class.
@@ -230,7 +227,11 @@ class _Program:
             np.divide(multipliers[active], change, out=limits, where=change > 0)
             step = min(whole, limits.min(initial=math.inf))
             if math.isinf(step):
-                raise _too_close(math.sqrt(square))
+                raise BayesgapError(
+                    f"Training images of different classes lie {math.sqrt(square):.1e} apart, "
+                    "which rounding hardly tells from 0: keep one of them, or both with the same "
+                    "label."
+                )
             multipliers[active] -= step * change
             multipliers[last] += step
             if step == whole:
@@ -239,10 +240,3 @@ class _Program:
             active = np.delete(active, limits.argmin())
         active = np.append(active, last)
         self.active, self.multipliers = rows[active], multipliers[active]
-
-
-def _too_close(distance: float) -> BayesgapError:
-    return BayesgapError(
-        f"Training images of different classes lie {distance:.1e} apart, which rounding hardly "
-        "tells from 0: keep one of them, or both with the same label."
-    )

@@ -5,26 +5,21 @@ import re
 from functools import partial
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bayesgap.attacks.adapters import (
     BOUNDS_MARGIN,
-    TARGETED,
+    builder,
     check_norm,
-    check_settings,
-    class_named,
+    check_untargeted,
     classes_of,
     copied,
     in_units,
     not_installed,
-    refuse_settings,
-    set_up,
     smallest,
 )
 from bayesgap.attacks.box import Box, LibraryAttack
-from bayesgap.errors import BayesgapError
 
 # Powers of pixel units in which settings are measured.
 POWERS = {"eps": 1, "alpha": 1, "std": 1, "noise_sd": 1, "c": 2, "initial_const": 2}
@@ -39,9 +34,6 @@ class TorchAttacks(LibraryAttack):
     suffices for an image is found to half a percent. An instance's normalisation belongs to its
     user's model, and is left out.
     """
-
-    unit = True
-    dtype = torch.float32
 
     def __init__(
         self,
@@ -67,20 +59,15 @@ class TorchAttacks(LibraryAttack):
                 settings; it is aimed at the labels, or measures by another norm.
         """
         module, self.base = _torchattacks()
-        if isinstance(attack, str):
-            kind = class_named(attack, classes_of(module, self.base), "torchattacks")
-            what = f"torchattacks' {attack}"
-            check_settings(kind, settings, what)
-            attack = set_up(what, kind, settings, nn.PReLU())  # a model that draws no weights
-        else:
-            refuse_settings(attack, settings)
-        self.attack = attack
-        kind_name = type(attack).__name__
-        if getattr(attack, "attack_mode", "") == "targeted(label)":
-            raise BayesgapError(TARGETED.format(f"torchattacks' {kind_name}"))
-        check_norm(_torchattacks_norm(attack), f"torchattacks' {kind_name}")
+        classes = classes_of(module, self.base)
+        build = builder(attack, settings, classes, "torchattacks", "torchattacks'")
+        self.attack = build(nn.PReLU())  # a model that draws no weights
+        kind = type(self.attack).__name__
+        targeted = getattr(self.attack, "attack_mode", "") == "targeted(label)"
+        check_untargeted(targeted, f"torchattacks' {kind}")
+        check_norm(_torchattacks_norm(self.attack), f"torchattacks' {kind}")
         super().__init__(
-            name=name or kind_name, bounds_margin=bounds_margin, bayes_logit_scale=bayes_logit_scale
+            name=name or kind, bounds_margin=bounds_margin, bayes_logit_scale=bayes_logit_scale
         )
 
     def search(self, box: Box, u: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]) -> Any:
@@ -101,9 +88,9 @@ class TorchAttacks(LibraryAttack):
         """What the attack makes of the images within a share of its budget."""
         attack, parts = copied(self.attack, self.attack.model, box, self.base)
         for part in parts:
-            vars(part).update(in_units(vars(part), POWERS, box.span / share))
-            vars(part).update(device=u.device)
-            vars(part).update(normalization_used=None, _normalization_applied=None)
+            converted = in_units(vars(part), POWERS, box.span / share)
+            bare = {"normalization_used": None, "_normalization_applied": None}
+            vars(part).update(converted, device=u.device, **bare)
         return attack(u, y)
 
 

@@ -122,9 +122,9 @@ def _check_words(classes: int, outputs: str, labels: Sequence[Any] | None) -> No
         )
 
 
-def _probe(n: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> Tensor:
+def _probe(n: int, shape: tuple[int, ...]) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return torch.rand(n, *shape, dtype=torch.float64, generator=generator).to(dtype)
+    return torch.rand(n, *shape, dtype=torch.float64, generator=generator)
 
 
 def _of_exported(
@@ -154,11 +154,14 @@ def _of_module(
         _check_meaning(scores[0], reading, adapted.adapted_kind)
         adapted.detached = not _takes_gradients(adapted, batches[0])
     expected = [(n, reading.classes) for n in PROBES]
-    given = [tuple(out.shape) if _is_float(out) else None for out in raw]
-    itself = reading.outputs == "logits" and given == expected and not adapted.detached
+    given = [
+        tuple(out.shape) if isinstance(out, Tensor) and torch.is_floating_point(out) else None
+        for out in raw
+    ]
     # Of what is scripted no forward can be counted but behind a module.
-    itself = itself and not isinstance(module, torch.jit.ScriptModule)
-    return module if itself else adapted
+    scripted = isinstance(module, torch.jit.ScriptModule)
+    plain = reading.outputs == "logits" and given == expected
+    return module if plain and not adapted.detached and not scripted else adapted
 
 
 def _takes_gradients(adapted: Adapted, x: Tensor) -> bool:
@@ -169,10 +172,6 @@ def _takes_gradients(adapted: Adapted, x: Tensor) -> bool:
     except BayesgapError:
         return False
     return True
-
-
-def _is_float(out: Any) -> bool:
-    return isinstance(out, Tensor) and torch.is_floating_point(out)
 
 
 def _refuse_labels(reading: Reading) -> None:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bayesgap.classifiers.module import called
+from bayesgap.classifiers.module import as_two, called
 from bayesgap.errors import BayesgapError
 
 OUTPUTS = ("logits", "probabilities", "one-logit", "one-probability", "labels")
@@ -119,15 +119,6 @@ def log(probabilities: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
     """
     # 1 / p leaves a fifth of the exponents to what the gradient is multiplied by.
     return probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny ** 0.8).log()
-
-
-def as_two(function: Float[Tensor, "n 1"]) -> Float[Tensor, "n 2"]:
-    """(−f/2, f/2): the logits of two classes whose margin is |f|.
-
-    Args:
-        function: f of each image, positive for class 1.
-    """
-    return torch.cat([-function / 2, function / 2], dim=1)
 
 
 def _taken(out: Any, take: int | str | None) -> Any:

@@ -22,16 +22,14 @@ from sklearn.svm import SVC, NuSVC
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from bayesgap.classifiers.adapted import as_two
 from bayesgap.classifiers.linear import Affine, of_functions
 from bayesgap.classifiers.nearest import NearestNeighbour
-from bayesgap.classifiers.svm import RBFSVM
+from bayesgap.classifiers.svm import RBFSVM, PolynomialSVM
 from bayesgap.errors import BayesgapError
 
 PROBES = 16  # random images at which a module must score as the estimator does
 AGREEMENT = 1e-6  # of a score, or absolute
 SMALLEST = float(np.finfo(np.float64).tiny)  # probability that is told from 0
-CHUNK_BYTES = 64 * 2**20  # of the kernel between a chunk of images and the support vectors
 
 
 def is_estimator(thing: object) -> bool:
@@ -207,62 +205,6 @@ class AffineStep(nn.Module):
         return folded, bias + weight @ self.offset
 
 
-class PolynomialSVM(nn.Module):
-    """f(x) = Σ_s c_s k(x, s) + b with libsvm's polynomial or sigmoid kernel; float64, two classes.
-
-    k(x, s) = t^degree or tanh t, with t = gamma x·s + coef0.
-
-    Attributes:
-        support: The support vectors s as flattened images, of shape (s, d).
-        coefficients: c of each support vector, of shape (s, 1).
-        bias: b, of shape (1,).
-    """
-
-    support: Tensor
-    coefficients: Tensor
-    bias: Tensor
-
-    def __init__(
-        self,
-        support: Float[Tensor, "s d"],
-        coefficients: Float[Tensor, "s 1"],
-        bias: Float[Tensor, " 1"],
-        *,
-        gamma: float,
-        coef0: float,
-        degree: int | None,
-    ):
-        """Hold the fitted function.
-
-        Args:
-            support: The support vectors, as flattened images.
-            coefficients: c of each support vector.
-            bias: b.
-            gamma: What products of images are multiplied by.
-            coef0: What is added to them.
-            degree: Of the polynomial; None for tanh.
-        """
-        super().__init__()
-        self.register_buffer("support", support.to(torch.float64, copy=True))
-        self.register_buffer("coefficients", coefficients.to(torch.float64, copy=True))
-        self.register_buffer("bias", bias.to(torch.float64, copy=True))
-        self.gamma, self.coef0, self.degree = gamma, coef0, degree
-
-    def forward(self, x: Float[Tensor, "n C H W"]) -> Float[Tensor, "n 2"]:
-        """Logits; the kernel is made for a chunk of images at a time.
-
-        Args:
-            x: The images, float64.
-        """
-        rows = max(1, CHUNK_BYTES // (8 * len(self.support)))
-        parts = []
-        for chunk in x.flatten(1).split(rows):
-            inner = self.gamma * (chunk @ self.support.mT) + self.coef0
-            kernel = inner.tanh() if self.degree is None else inner**self.degree
-            parts.append(kernel @ self.coefficients)
-        return as_two(torch.cat(parts) + self.bias)
-
-
 def _exact(estimator: Any, order: Sequence[int]) -> nn.Module | None:
     """The module of a linear model or a support vector machine; None of anything else.
 
@@ -272,15 +214,12 @@ def _exact(estimator: Any, order: Sequence[int]) -> nn.Module | None:
     last = _last(estimator)
     if steps is None:
         return None
-    if isinstance(last, SVC | NuSVC):
-        machine = _svm(last, order)
-        if machine is None or isinstance(machine, Affine):
-            return machine and _folded(steps, machine)
-        return nn.Sequential(*steps, machine) if steps else machine
     if isinstance(last, KNeighborsClassifier):
         return None if steps else _neighbour(last, order)
-    linear = _linear(last, order)
-    return linear and _folded(steps, linear)
+    found = _svm(last, order) if isinstance(last, SVC | NuSVC) else _linear(last, order)
+    if isinstance(found, Affine):
+        return _folded(steps, found)
+    return nn.Sequential(*steps, found) if steps and found is not None else found
 
 
 def _neighbour(last: KNeighborsClassifier, order: Sequence[int]) -> NearestNeighbour | None:

@@ -87,22 +87,20 @@ def affine_of(
 def _composed(network: nn.Module) -> tuple[Tensor, Tensor] | None:
     """The product of a flattening and linear layers, and of nothing else."""
     parts = _flat(network)
-    if parts is None or not parts or not _flattens(parts[0]):
+    if not parts or not _flattens(parts[0]):
         return None
-    weight: Tensor | None = None
-    bias: Tensor | None = None
+    product: tuple[Tensor, Tensor] | None = None
     for part in parts[1:]:
         if type(part) in (nn.Identity, nn.Dropout) or _flattens(part):
             continue
         if type(part) is not nn.Linear:
             return None
-        own = part.weight.detach().double()
-        offset = own.new_zeros(len(own)) if part.bias is None else part.bias.detach().double()
-        if weight is None or bias is None:
-            weight, bias = own, offset
-        else:
-            weight, bias = own @ weight, own @ bias + offset
-    return None if weight is None or bias is None else (weight, bias)
+        weight = part.weight.detach().double()
+        bias = weight.new_zeros(len(weight)) if part.bias is None else part.bias.detach().double()
+        if product is not None:
+            weight, bias = weight @ product[0], weight @ product[1] + bias
+        product = weight, bias
+    return product
 
 
 def _flat(network: nn.Module) -> list[nn.Module] | None:

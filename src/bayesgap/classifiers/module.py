@@ -276,6 +276,15 @@ def margin(logit: Float[Tensor, "n classes"], y: Int[Tensor, " n"]) -> Float[Ten
     return logit[own] - logit.masked_fill(own, -torch.inf).amax(dim=1)
 
 
+def as_two(function: Float[Tensor, "n 1"]) -> Float[Tensor, "n 2"]:
+    """(−f/2, f/2): the logits of two classes whose margin is |f|.
+
+    Args:
+        function: f of each image, positive for class 1.
+    """
+    return torch.cat([-function / 2, function / 2], dim=1)
+
+
 class Boxed(nn.Module):
     """A classifier of images that are clipped to a box of pixel values first.
 

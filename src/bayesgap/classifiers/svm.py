@@ -5,6 +5,7 @@ more classes have one function each, against all others.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,16 +14,14 @@ from jaxtyping import Float, Int
 from sklearn.svm import SVC, LinearSVC
 from torch import Tensor, nn
 
-from bayesgap.classifiers.module import check_labels
+from bayesgap.classifiers.module import as_two, check_labels
 from bayesgap.errors import BayesgapError
 
 CHUNK_BYTES = 64 * 2**20  # of the kernel between a chunk of images and the support vectors
 
 
 def _as_logits(functions: Float[Tensor, "n f"]) -> Float[Tensor, "n classes"]:
-    if functions.shape[1] > 1:
-        return functions
-    return torch.cat([-functions / 2, functions / 2], dim=1)
+    return functions if functions.shape[1] > 1 else as_two(functions)
 
 
 def _targets(y: Int[Tensor, " n"], classes: int) -> list[np.ndarray]:
@@ -118,19 +117,64 @@ def squared_distances(x: Float[Tensor, "n d"], z: Float[Tensor, "m d"]) -> Float
     return torch.addmm(squares, x, z.mT, alpha=-2).clamp(min=0)
 
 
-class RBFSVM(nn.Module):
-    """f(x) = Σ_s c_s exp(−gamma ‖x − s‖²) + b over the support vectors s; float64.
+class KernelSVM(nn.Module):
+    """f(x) = Σ_s c_s k(x, s) + b over the support vectors s; float64.
 
     Attributes:
         support: The support vectors as flattened images, of shape (s, d).
         coefficients: c of each support vector in each of the f functions, of shape (s, f).
         bias: b of each function, of shape (f,).
-        gamma: The kernel's gamma, in 1 / squared pixel units.
     """
 
     support: Tensor
     coefficients: Tensor
     bias: Tensor
+
+    def __init__(
+        self,
+        support: Float[Tensor, "s d"],
+        coefficients: Float[Tensor, "s f"],
+        bias: Float[Tensor, " f"],
+    ):
+        """Hold the fitted functions.
+
+        Args:
+            support: The support vectors, as flattened images.
+            coefficients: c of each support vector in each of the f functions: in one for two
+                classes, else in one a class.
+            bias: b of each function.
+        """
+        super().__init__()
+        self.register_buffer("support", support.to(torch.float64, copy=True))
+        self.register_buffer("coefficients", coefficients.to(torch.float64, copy=True))
+        self.register_buffer("bias", bias.to(torch.float64, copy=True))
+
+    @abstractmethod
+    def kernel(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n s"]:
+        """k between flattened images and the support vectors.
+
+        Args:
+            x: The images.
+        """
+
+    def forward(self, x: Float[Tensor, "n C H W"]) -> Float[Tensor, "n classes"]:
+        """Logits; the kernel is made for a chunk of images at a time.
+
+        Args:
+            x: The images, float64.
+        """
+        rows = max(1, CHUNK_BYTES // (8 * len(self.support)))
+        chunks = x.flatten(1).split(rows)
+        functions = [self.kernel(chunk) @ self.coefficients for chunk in chunks]
+        return _as_logits(torch.cat(functions) + self.bias)
+
+
+class RBFSVM(KernelSVM):
+    """k(x, s) = exp(−gamma ‖x − s‖²).
+
+    Attributes:
+        gamma: The kernel's gamma, in 1 / squared pixel units.
+    """
 
     def __init__(
         self,
@@ -143,29 +187,56 @@ class RBFSVM(nn.Module):
 
         Args:
             support: The support vectors, as flattened images.
-            coefficients: c of each support vector in each of the f functions: in one for two
-                classes, else in one a class.
+            coefficients: c of each support vector in each of the f functions.
             bias: b of each function.
             gamma: The kernel's gamma, in 1 / squared pixel units (appendix B.5: 1 / (2 sigma²)).
         """
-        super().__init__()
-        self.register_buffer("support", support.to(torch.float64, copy=True))
-        self.register_buffer("coefficients", coefficients.to(torch.float64, copy=True))
-        self.register_buffer("bias", bias.to(torch.float64, copy=True))
+        super().__init__(support, coefficients, bias)
         self.gamma = gamma
 
-    def forward(self, x: Float[Tensor, "n C H W"]) -> Float[Tensor, "n classes"]:
-        """Logits; the kernel is made for a chunk of images at a time.
+    def kernel(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n s"]:
+        """As the class says.
 
         Args:
-            x: The images, float64.
+            x: The images.
         """
-        rows = max(1, CHUNK_BYTES // (8 * len(self.support)))
-        functions = [
-            torch.exp(-self.gamma * squared_distances(chunk, self.support)) @ self.coefficients
-            for chunk in x.flatten(1).split(rows)
-        ]
-        return _as_logits(torch.cat(functions) + self.bias)
+        return torch.exp(-self.gamma * squared_distances(x, self.support))
+
+
+class PolynomialSVM(KernelSVM):
+    """libsvm's polynomial or sigmoid kernel: t^degree or tanh t, with t = gamma x·s + coef0."""
+
+    def __init__(
+        self,
+        support: Float[Tensor, "s d"],
+        coefficients: Float[Tensor, "s f"],
+        bias: Float[Tensor, " f"],
+        *,
+        gamma: float,
+        coef0: float,
+        degree: int | None,
+    ):
+        """Hold the fitted functions.
+
+        Args:
+            support: The support vectors, as flattened images.
+            coefficients: c of each support vector in each of the f functions.
+            bias: b of each function.
+            gamma: What products of images are multiplied by.
+            coef0: What is added to them.
+            degree: Of the polynomial; None for tanh.
+        """
+        super().__init__(support, coefficients, bias)
+        self.gamma, self.coef0, self.degree = gamma, coef0, degree
+
+    def kernel(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n s"]:
+        """As the class says.
+
+        Args:
+            x: The images.
+        """
+        inner = self.gamma * (x @ self.support.mT) + self.coef0
+        return inner.tanh() if self.degree is None else inner**self.degree
 
 
 def train_rbf_svms(

@@ -16,21 +16,25 @@ from bayesgap.drawing.style import (
     styled,
 )
 from bayesgap.drawing.words import (
+    FEW,
     NONE,
     bracket,
     interval,
+    mean_size,
     number,
     percent,
     setting,
     signed,
     size,
     span,
+    success,
     with_interval,
 )
 
 __all__ = [
     "BLACK",
     "CLASS_COLOURS",
+    "FEW",
     "GREEN",
     "GREY",
     "NONE",
@@ -46,6 +50,7 @@ __all__ = [
     "distribution",
     "handles_of",
     "interval",
+    "mean_size",
     "number",
     "percent",
     "setting",
@@ -53,5 +58,6 @@ __all__ = [
     "size",
     "span",
     "styled",
+    "success",
     "with_interval",
 ]

@@ -29,6 +29,7 @@ SPAN = 10.0  # large over small sizes, from which on axes are logarithmic
 BULK = (0.1, 0.9)  # of all sizes, between which these are taken
 COLOURED = 10  # classes at most that are told apart by colours
 BINS = 24
+QUANTILES = 60  # of sizes, at which accuracies are drawn, with half as many steps between the ends
 UNIT = (0.0, 1.0)  # the pixel values of real images
 BEYOND_UNIT = (-0.5, 1.5)  # within these, but for a few pixels, lie samples of images in the unit
 
@@ -287,19 +288,18 @@ def _legend(figure: Figure, y: Int[Tensor, " n"], names: Sequence[str]) -> None:
         text.set(text=_short(names[label]), parse_math=False)
 
 
-def radii_of(*sizes: Float[Tensor, " _"], count: int = 60) -> list[float]:
+def radii_of(*sizes: Float[Tensor, " _"]) -> list[float]:
     """Radii over which accuracies change: 0, and some between the least and the largest size.
 
     Args:
         *sizes: Sizes whose quantiles are among them; infinite ones and zeros are left out.
-        count: How many quantiles are taken, and how many steps between the ends.
     """
     known = torch.cat([each.double() for each in sizes])
     known = known[known.isfinite() & (known > 0)]
     if not len(known):
         return [0.0, 1.0]
     low, high = known.min().item(), known.max().item()
-    quantiles = known.quantile(torch.linspace(0, 1, count, dtype=torch.float64))
-    steps = torch.linspace(math.log(low / 2), math.log(high), count // 2, dtype=torch.float64)
+    quantiles = known.quantile(torch.linspace(0, 1, QUANTILES, dtype=torch.float64))
+    steps = torch.linspace(math.log(low / 2), math.log(high), QUANTILES // 2, dtype=torch.float64)
     every = torch.cat([torch.zeros(1, dtype=torch.float64), quantiles, steps.exp()])
     return [radius for radius in every.unique().tolist() if radius <= high]

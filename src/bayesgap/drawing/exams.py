@@ -1,6 +1,7 @@
 """The plot of exams: how near attacks come to the certified distance, and at what cost."""
 
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Any
 
 import matplotlib
@@ -27,12 +28,13 @@ def optimality_against_cost(records: Sequence[dict[str, Any]]) -> Figure:
     attacks = list(dict.fromkeys(record["attack"] for record in records))
     columns = min(3, len(tasks))
     rows = -(-len(tasks) // columns)
-    colours = matplotlib.colormaps["tab20"].colors  # type: ignore[attr-defined]
+    palette = cycle(matplotlib.colormaps["tab20"].colors)  # type: ignore[attr-defined]
+    colours = dict(zip(attacks, palette, strict=False))
     with matplotlib.rc_context(STYLE):
         figure = styled(3.2 * columns + 1.0, 2.7 * rows + 0.9)
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axis, task in zip(axes.flat, tasks, strict=False):
-            for place, attack in enumerate(attacks):
+            for attack, colour in colours.items():
                 (record,) = (r for r in records if (r["task"], r["attack"]) == (task, attack))
                 if record["mean_ratio"] is None:
                     continue
@@ -46,14 +48,14 @@ def optimality_against_cost(records: Sequence[dict[str, Any]]) -> Figure:
                     if budget < passes and record[f"success_{budget}"] >= HEADLINE_SUCCESS
                 ]
                 curve = zip(*early, (passes, middle), strict=True)
-                axis.plot(*curve, color=colours[place], linewidth=0.8, alpha=0.7)
+                axis.plot(*curve, color=colour, linewidth=0.8, alpha=0.7)
                 axis.errorbar(
                     passes,
                     middle,
                     yerr=[[middle - low], [high - middle]],
                     fmt="o",
-                    markerfacecolor=colours[place] if complete else "white",
-                    color=colours[place],
+                    markerfacecolor=colour if complete else "white",
+                    color=colour,
                     markersize=6,
                 )
             axis.set_title(task, fontsize=8)
@@ -67,7 +69,7 @@ def optimality_against_cost(records: Sequence[dict[str, Any]]) -> Figure:
         figure.supylabel("mean L2 / certified distance, less 1", fontsize=9)
         marks = [
             Line2D([], [], marker="o", linestyle="", color=colour, label=attack)
-            for colour, attack in zip(colours, attacks, strict=False)
+            for attack, colour in colours.items()
         ]
         figure.legend(handles=marks, loc="outside upper center", ncols=2 * columns - 1)
         return figure

@@ -4,8 +4,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bayesgap.estimates import Estimate
+from bayesgap.evaluation.measure import Summary
 
 NONE = "–"
+FEW = "†"  # marks a mean over too few successes
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -19,6 +21,18 @@ def percent(value: float | None, digits: int = 1) -> str:
 def size(value: float | None) -> str:
     """A size with about three digits."""
     return NONE if value is None else f"{value:.2f}" if value >= 1 else f"{value:.3f}"
+
+
+def success(summary: Summary) -> str:
+    """The share of correctly decided points that were broken, and how many were not."""
+    unbroken = f" ({summary.unbroken} unbroken)" if summary.unbroken else ""
+    return percent(summary.success_rate) + unbroken
+
+
+def mean_size(summary: Summary) -> str:
+    """The mean size of successes, marked where there are too few of them."""
+    mark = "" if summary.complete or summary.mean.value is None else f" {FEW}"
+    return size(summary.mean.value) + mark
 
 
 def interval(estimate: Estimate) -> str:

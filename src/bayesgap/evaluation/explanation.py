@@ -46,10 +46,11 @@ class Explanation:
         decision: The name of the class that the classifier puts it into.
         classifier: The nearest image that the classifier decides otherwise; None where none was
             found.
-        optimum: The nearest image that the optimum decides otherwise; None without certificates
-            or where it decides the point itself wrongly.
-        certified: The optimum's proven distance; None without certificates.
-        moved: From which component of which class to which the optimum's decision moves.
+        optimum: The nearest image found that the optimum decides otherwise; None without
+            certificates, where none was found, or where it decides the point itself wrongly.
+        certified: The optimum's proven distance; None where there is no such image.
+        moved: From which component of which class to which the optimum's decision moves; None
+            where there is no such image.
     """
 
     index: int

@@ -16,9 +16,8 @@ def as_html(evaluation: "Evaluation") -> str:
         evaluation: The evaluation.
     """
     best, facts = evaluation.best, evaluation.facts
-    accuracy = "unknown" if best.clean_accuracy is None else f"{best.clean_accuracy:.1%}"
     rows = [
-        ("accuracy", f"{accuracy} of {best.points} points"),
+        ("accuracy", f"{best.clean_accuracy:.1%} of {best.points} points"),
         (f"mean {best.norm.name} found against the classifier", str(best.mean)),
         *([("broken", f"{best.success_rate:.1%}")] if best.success_rate is not None else []),
         *(

@@ -367,8 +367,9 @@ def measured(
 
 
 def _different(names: Sequence[str]) -> list[str]:
-    """The names of classes, told apart by their numbers where two are alike."""
-    return [f"{name} ({k})" if names.count(name) > 1 else name for k, name in enumerate(names)]
+    """The names of classes, told apart by their numbers where any two are alike."""
+    alike = len(set(names)) < len(names)
+    return [f"{name} ({k})" if alike else name for k, name in enumerate(names)]
 
 
 def _share(which: Bool[Tensor, " n"], weights: Float[Tensor, " n"]) -> Estimate:

@@ -9,10 +9,22 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bayesgap import files
-from bayesgap.drawing import NONE, Picture, Table, interval, percent, setting, signed, size
+from bayesgap.drawing import (
+    FEW,
+    NONE,
+    Picture,
+    Table,
+    interval,
+    mean_size,
+    percent,
+    setting,
+    signed,
+    size,
+    success,
+)
 from bayesgap.drawing import evaluation as drawing
 from bayesgap.estimates import Estimate
-from bayesgap.evaluation.measure import HEADLINE_SUCCESS, Summary, summarise
+from bayesgap.evaluation.measure import HEADLINE_SUCCESS, Summary
 from bayesgap.evaluation.record import Evaluation
 from bayesgap.evaluation.statistics import mean_with_interval
 from bayesgap.report.html import rendered, write_text
@@ -20,7 +32,6 @@ from bayesgap.report.html import rendered, write_text
 FILES = ("evaluation.json", "evaluation.safetensors", "evaluation.html")
 SHOWN = 4  # points in each part of the gallery
 MARKS = 500  # in a plot, beyond which it is an image
-FEW = "†"  # marks a mean over too few successes
 
 
 @dataclass(frozen=True)
@@ -165,17 +176,12 @@ def tiles(evaluation: Evaluation) -> list[Tile]:
     best = evaluation.best
     # No size is below 0, so that this is the accuracy before any attack.
     accuracy = evaluation.robust_accuracy(-1.0)
-    mark = "" if best.complete or best.mean.value is None else f" {FEW}"
     found = f"mean {best.norm.name} found against the classifier"
     if any(doubt.voids for doubt in evaluation.doubts):
         found += ", doubted"
     made = [
         Tile("accuracy", percent(accuracy.value), _shares(accuracy)),
-        Tile(
-            found,
-            size(best.mean.value) + mark,
-            interval(best.mean),
-        ),
+        Tile(found, mean_size(best), interval(best.mean)),
     ]
     if evaluation.bracket is not None:
         optimum = evaluation.optimum
@@ -200,12 +206,11 @@ def attacks_table(evaluation: Evaluation) -> Table:
         evaluation: What `evaluate` found.
     """
     norm = evaluation.best.norm.name
-    rows = [
-        [name, *_numbers(summary), f"{taken.forwards:,.0f}", f"{taken.backwards:,.0f}", seconds]
-        for name, summary in evaluation.attacks.items()
-        for taken in [evaluation.passes[name]]
-        for seconds in [f"{taken.seconds:,.1f}"]
-    ]
+    rows = []
+    for name, summary in evaluation.attacks.items():
+        forwards, backwards, seconds = evaluation.passes[name]
+        taken = f"{forwards:,.0f}", f"{backwards:,.0f}", f"{seconds:,.1f}"
+        rows.append([name, *_numbers(summary), *taken])
     if len(rows) > 1:
         rows.append(["nearest of all", *_numbers(evaluation.best), "", "", ""])
     note = f"Forward and backward passes are images for each point.{_note(rows)}"
@@ -224,11 +229,9 @@ def _note(rows: list[list[str]]) -> str:
 
 
 def _numbers(summary: Summary) -> list[str]:
-    unbroken = f" ({summary.unbroken} unbroken)" if summary.unbroken else ""
-    mark = "" if summary.complete or summary.mean.value is None else f" {FEW}"
     return [
-        percent(summary.success_rate) + unbroken,
-        size(summary.mean.value) + mark,
+        success(summary),
+        mean_size(summary),
         interval(summary.mean),
         percent(summary.robust_accuracy),
     ]
@@ -240,18 +243,15 @@ def classes_table(evaluation: Evaluation) -> Table:
     Args:
         evaluation: What `evaluate` found.
     """
-    bracket, facts, nearest = evaluation.bracket, evaluation.facts, evaluation.nearest
+    bracket, priors = evaluation.bracket, evaluation.facts.priors
     rows = []
-    for label, (name, prior) in enumerate(zip(facts.class_names, facts.priors, strict=True)):
-        own = evaluation.y == label
-        if not own.any():
-            continue
-        # Not `by_class`, for two classes may have one name.
-        summary = summarise([nearest], evaluation.y, among=own)
-        cells = [percent(prior), str(summary.points), percent(summary.clean_accuracy)]
+    labels = evaluation.y.unique().tolist()
+    for label, (name, summary) in zip(labels, evaluation.by_class.items(), strict=True):
+        prior, points = percent(priors[label]), str(summary.points)
+        cells = [prior, points, percent(summary.clean_accuracy)]
         cells += _numbers(summary)[:3]
         if bracket is not None:
-            right = own & bracket.correct
+            right = bracket.correct & (evaluation.y == label)
             certified = mean_with_interval(torch.where(right, bracket.lower, torch.nan)[None])
             cells += [size(certified.value), interval(certified)]
         rows.append([name, *cells])

@@ -12,6 +12,7 @@ from bayesgap.drawing import SVG
 from bayesgap.drawing.exams import optimality_against_cost
 from bayesgap.evaluation.counting import BUDGETS
 from bayesgap.experiment.exam_table import as_csv
+from bayesgap.report.html import write_text
 
 FILES = ("exams.csv", "exams.md", "exams.svg")
 TEXTS = 2  # columns that hold names
@@ -84,9 +85,8 @@ def write_exams(records: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
     headings, lines = rows(records)
     ruler = ["---"] * TEXTS + ["---:"] * (len(headings) - TEXTS)
     markdown = "".join(f"| {' | '.join(line)} |\n" for line in (headings, ruler, *lines))
-    text = as_csv(records)
-    files.write_whole(numbers, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    files.write_whole(page, lambda temporary: temporary.write_text(markdown, encoding="utf-8"))
+    write_text(numbers, as_csv(records))
+    write_text(page, markdown)
     first = records[0]["temperature"]
     figure = optimality_against_cost([r for r in records if r["temperature"] == first])
     with matplotlib.rc_context(SVG):

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 from bayesgap.drawing.section import Table
-from bayesgap.drawing.words import bracket, interval, percent, signed, size
-from bayesgap.evaluation.measure import HEADLINE_SUCCESS, Summary
+from bayesgap.drawing.words import bracket, interval, mean_size, percent, signed, size, success
 from bayesgap.experiment.measured import CaseResults, Measured
 
 HASH = 16  # digits of a checksum that are shown
@@ -19,8 +18,8 @@ def results_table(cases: Sequence[CaseResults]) -> Table:
             measured.kind.label,
             percent(measured.summary.clean_accuracy),
             percent(measured.summary.adversarial_accuracy),
-            _success(measured.summary),
-            size(measured.summary.mean.value) + _mark(measured.summary),
+            success(measured.summary),
+            mean_size(measured.summary),
             interval(measured.summary.mean),
             _certified(measured),
             _gap(measured),
@@ -100,17 +99,6 @@ def _task(case: CaseResults) -> list[str]:
 def _reached(reached: bool | None) -> str:
     """What to say of a choice that was given, or that does not reach its target."""
     return " (given)" if reached is None else "" if reached else " (target not reached)"
-
-
-def _success(summary: Summary) -> str:
-    unbroken = f" ({summary.unbroken} unbroken)" if summary.unbroken else ""
-    return percent(summary.success_rate) + unbroken
-
-
-def _mark(summary: Summary) -> str:
-    """What marks a mean over too few successes."""
-    rate = summary.success_rate
-    return " †" if rate is not None and rate < HEADLINE_SUCCESS else ""
 
 
 def _certified(measured: Measured) -> str:

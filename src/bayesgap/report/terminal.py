@@ -28,11 +28,10 @@ def results_table(records: list[dict[str, Any]]) -> Table:
             "–" if record[key] is None else f"{record[key]:.3f}"
             for key in ("mean_l2", "mean_l2_low", "mean_l2_high")
         )
-        success = record["success_rate"]
         table.add_row(
             f"  {record['classifier']}",
             f"{record['clean_accuracy']:.1%}",
-            "–" if success is None else f"{success:.1%}",
+            _percent(record["success_rate"]),
             l2,
             f"{low} – {high}",
             f"{record['certified_lower']:.3f}" if record.get("certified_lower") else "",
@@ -62,8 +61,8 @@ def evaluation_table(evaluation: "Evaluation") -> Table:
     table.add_row("accuracy", _percent(best.clean_accuracy))
     unbroken = f"{best.unbroken} unbroken" if best.unbroken else ""
     table.add_row("broken", _percent(best.success_rate), unbroken)
-    for name, summary in evaluation.attacks.items():
-        if len(evaluation.attacks) > 1:
+    if len(evaluation.attacks) > 1:
+        for name, summary in evaluation.attacks.items():
             table.add_row(f"mean {best.norm.name}, {name}", *_estimate(summary.mean))
     table.add_row(f"mean {best.norm.name}, nearest found", *_estimate(best.mean))
     if evaluation.bracket is not None:
@@ -86,8 +85,7 @@ def remarks(evaluation: "Evaluation") -> Table:
         table.add_row("No gap:", f"{evaluation.no_gap}.")
     for doubt in evaluation.doubts:
         table.add_row("Doubt:", str(doubt))
-    if table.rows:
-        table.add_row()
+    table.add_row()
     return table
 
 

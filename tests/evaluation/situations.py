@@ -469,10 +469,18 @@ OF_GRADIENTS = [
 OF_BOUNDARY = [
     Situation(
         BOUNDARY,
-        "confines images to [0, 1], which takes them no farther",
+        "confines images to [0, 1], where some points do not lie",
+        Plane,
+        names.OUTSIDE,
+        also=True,
+        settings={"box": (0, 1)},
+    ),
+    Situation(
+        BOUNDARY,
+        "confines images to [−1, 2], where all points lie",
         Plane,
         "works",
-        settings={"box": (0, 1)},
+        settings={"box": (-1, 2)},
     ),
     seen_by(
         BOUNDARY, "has steps that are smooth", lambda net, x: net(soft_steps(x)), names.NOT_NEAREST

@@ -49,6 +49,8 @@ SLACK = 0.01  # share of the distance that a tangent plane promises, above which
 LAST_TURNS = 20  # the largest number of its turns
 RESTARTS = 8  # of the attack that looks for the nearest of many local minima
 ASIDE = 0.7  # share of the distance found so far by which a restart lies off what was found
+PLACES = 16  # about each image, where slopes are looked at in each restart
+LEAST, MOST = 0.3, 64.0  # shares of the distance found that these places are away, on a log scale
 CURVED = 1e-3  # curvature below which a pair is left out, in units of that of the distance
 
 
@@ -82,8 +84,8 @@ class Closest(Attack):
             samples: How many images of the pool to start from, each the nearest of another
                 decision: of two classes there is one.
             steps: The largest number of gradients from each start.
-            restarts: How many more descents to make from random points about the nearest so far,
-                for boundaries with many points that are nearest among their neighbours.
+            restarts: How often to start from random points as well, for boundaries with many
+                points that are nearest among their neighbours: see `restarted`.
         """
         self.pool = pool
         self.samples = samples
@@ -139,26 +141,78 @@ def restarted(
     restarts: int,
     steps: int = STEPS,
 ) -> Float[Tensor, "n C H W"]:
-    """Nearer successes than those at hand, by descents from random points about the nearest.
+    """Nearer successes than those at hand, by descents from random points.
 
-    This is basin hopping (Wales and Doye, 1997) that accepts what is nearer only. The points are
-    the same in each call.
+    Each restart makes two. One starts from a point near the nearest success: basin hopping (Wales
+    and Doye, 1997) that accepts what is nearer only. The other starts where slopes promise most,
+    see `_promising`. The points are the same in each call.
 
     Args:
         classifier: The classifier whose boundary is meant, with gradients.
         x: The images.
         y: The decision on each image.
         z: A success for each image; the image itself where there is none, which it stays.
-        restarts: How many descents to make, one after the other.
-        steps: The largest number of gradients of each.
+        restarts: How many of them, one after the other.
+        steps: The largest number of gradients of each descent.
     """
-    gap, generator = gaps(classifier, y), torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     for _ in range(restarts):
-        drawn = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x)
-        start = z + by_image(ASIDE * norms(z - x) / norms(drawn)) * drawn
-        end = descend(classifier, x, y, start, steps)
-        z = nearest_success(classifier, x, y, [z, beyond(gap, x, end)])
+        z, place = _promising(classifier, x, y, z, generator)
+        near = z + by_image(ASIDE * norms(z - x)) * _directions(x, generator)
+        for start in (place, near):
+            rows = (norms(start - x) > 0).nonzero().flatten()
+            end = descend(classifier, x[rows], y[rows], start[rows], steps)
+            end = z.index_copy(0, rows, beyond(gaps(classifier, y[rows]), x[rows], end))
+            z = nearest_success(classifier, x, y, [z, end])
     return z
+
+
+def _promising(
+    classifier: nn.Module,
+    x: Float[Tensor, "n C H W"],
+    y: Int[Tensor, " n"],
+    z: Float[Tensor, "n C H W"],
+    generator: torch.Generator,
+) -> tuple[Float[Tensor, "n C H W"], Float[Tensor, "n C H W"]]:
+    """What slopes at random places about the images lead to.
+
+    Where a margin is the least of several functions, as of a network of maxima, some of these may
+    cross 0 nearby and yet be the least nowhere on the way to any sample. From afar they show: the
+    margin that is linear with the value and slope at a place crosses 0 where that function does.
+
+    Returns:
+        Nearer successes at such crossings and places, or those that were given; and for each
+        image the place that promises the nearest one, if it is worth a descent, else the image.
+    """
+    size, gap = norms(z - x), gaps(classifier, y)
+    promise, place = (1 - NEARER) * size, x
+
+    def crossings() -> Iterator[Float[Tensor, "n C H W"]]:
+        nonlocal promise, place
+        yield z
+        for _ in range(PLACES):
+            share = torch.rand(len(x), generator=generator, dtype=torch.float64).to(x)
+            radius = size * LEAST * (MOST / LEAST) ** share
+            there = x + by_image(radius) * _directions(x, generator)
+            value, gradient = value_and_gradient(gap, there)
+            if ((value < 0) & (radius < size)).any():
+                yield there
+            slope = norms(gradient).clamp(min=TINY)
+            distance = (value + _dot((x - there).flatten(1), gradient.flatten(1))) / slope
+            yield x - by_image((1 + GAIN) * distance / slope) * gradient
+            better = (distance > 0) & (distance < promise)
+            promise = torch.where(better, distance, promise)
+            place = torch.where(by_image(better), there, place)
+
+    return nearest_success(classifier, x, y, crossings()), place
+
+
+def _directions(
+    x: Float[Tensor, "n C H W"], generator: torch.Generator
+) -> Float[Tensor, "n C H W"]:
+    """Random directions of length 1, drawn on the CPU for any device."""
+    drawn = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x)
+    return drawn / by_image(norms(drawn))
 
 
 def descend(

@@ -6,7 +6,7 @@ All is found with about a dozen passes over the points, and a few dozen over som
 from collections.abc import Callable, Iterator
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
@@ -238,7 +238,7 @@ def _saturation(first: Float[Tensor, "n classes"]) -> Iterator[Doubt]:
             SATURATED,
             f"{int(counts.max())} of {len(margins)} points have the same margin",
             "Give the scores before they are rounded, clipped or squashed, if there are any: these "
-            "are attacked by decisions alone.",
+            "are attacked by decisions alone, and sizes may be too large.",
         )
     spacing = torch.finfo(first.dtype).eps * _scale(first)
     if spacing > RESOLUTION * margins.median().item():
@@ -288,8 +288,8 @@ def _gradients(
         yield Doubt(
             NO_GRADIENTS,
             "its outputs have none with respect to the images",
-            "It is attacked by its scores or decisions alone, which takes far more passes; where "
-            "it is differentiable at heart, give the part that is.",
+            "It is attacked by its scores or decisions alone, which takes far more passes, and "
+            "sizes may be too large; where it is differentiable at heart, give the part that is.",
         )
         return
     broken = ~(at_image.isfinite() & at_crossing.isfinite()).flatten(1).all(dim=1)
@@ -300,7 +300,9 @@ def _gradients(
             "Mend the operation that makes them, such as a root or logarithm at 0.",
         )
     crossed = ~broken & (norms(far - images) > 0)
-    yield from _slopes(gap, images, far, crossing, at_crossing, crossed)
+    if crossed.any():
+        gap = gaps(classifier, own[crossed])
+        yield from _slopes(gap, *(part[crossed] for part in (images, far, crossing, at_crossing)))
 
 
 def _slopes(
@@ -309,14 +311,14 @@ def _slopes(
     far: Float[Tensor, "n C H W"],
     crossing: Float[Tensor, "n C H W"],
     gradient: Float[Tensor, "n C H W"],
-    crossed: Bool[Tensor, " n"],
 ) -> Iterator[Doubt]:
     """Slopes at crossings beside differences of outputs over several steps across them."""
-    length = norms(far - images)
-    ray = (far - images) / by_image(length.clamp(min=torch.finfo(length.dtype).tiny))
-    normal = gradient / by_image(norms(gradient).clamp(min=torch.finfo(length.dtype).tiny))
-    zero = (norms(gradient) == 0) & crossed
-    agrees = torch.zeros_like(crossed)
+    n, length = len(images), norms(far - images)
+    gradient = gradient.double()  # whose square may be too small for another dtype
+    ray = (far - images) / by_image(length)
+    size = norms(gradient)
+    normal = (gradient / by_image(size.clamp(min=torch.finfo(size.dtype).tiny))).to(ray)
+    agrees = torch.zeros_like(size, dtype=torch.bool)
     for direction in (ray, normal):
         slope = (gradient * direction).flatten(1).sum(dim=1)
         for share in STEPS:
@@ -326,22 +328,23 @@ def _slopes(
             ratio = slope / rise
             agrees |= (ratio > AGREEING[0]) & (ratio < AGREEING[1])
     missing = _missing(gap, crossing, gradient, length)
-    many = DOUBTFUL * int(crossed.sum())
-    if int(zero.sum()) > many:
+    if int((size == 0).sum()) > DOUBTFUL * n:
         yield Doubt(
             VANISHING,
-            f"those of {int(zero.sum())} of {int(crossed.sum())} points on the boundary are 0, "
-            "where outputs change",
+            f"those of {int((size == 0).sum())} of {n} points on the boundary are 0, where outputs "
+            "change",
             "Something rounds or cuts gradients off: it is attacked by score differences or "
-            "decisions as well; or give the classifier without that part.",
+            "decisions as well, and sizes may still be too large; or give the classifier without "
+            "that part.",
         )
-    elif int((crossed & ~agrees).sum()) > many:
+    elif int((~agrees).sum()) > DOUBTFUL * n:
         yield Doubt(
             DISAGREEING,
-            f"at {int((crossed & ~agrees).sum())} of {int(crossed.sum())} points on the boundary "
-            "they differ from differences of outputs, by a factor of 2 or more at every step",
+            f"at {int((~agrees).sum())} of {n} points on the boundary they differ from differences "
+            "of outputs, by a factor of 2 or more at every step",
             "Gradients are masked or wrong: it is attacked by score differences or decisions as "
-            "well; look for custom backward passes, noise and rounding.",
+            "well, and sizes may still be too large; look for custom backward passes, noise and "
+            "rounding.",
         )
     elif missing > MISSING:
         yield Doubt(
@@ -375,10 +378,10 @@ def _missing(
         step = by_image(share * length)
         with torch.no_grad():
             rises = [gap(crossing + step * u) - gap(crossing - step * u) for u in directions]
-        rise = torch.stack(rises) / (2 * share * length).clamp(min=torch.finfo(length.dtype).tiny)
+        rise = torch.stack(rises).double() / (2 * share * length)
         # By the median over points, of which some lie at kinks.
         left = (rise - slopes).square().sum(dim=0) / rise.square().sum(dim=0)
-        shares.append(left.nan_to_num(0.0).median().item())
+        shares.append(left.nan_to_num(0.0).clamp(max=1.0).median().item())
     return min(shares)
 
 

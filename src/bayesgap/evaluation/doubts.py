@@ -19,6 +19,7 @@ VANISHING, DISAGREEING = "gradients vanish", "gradients disagree"
 SATURATED, COARSE = "outputs saturate", "outputs are coarse"
 RANGE, LABELS, ACCURACY = "images out of range", "labels look exchanged", "accuracy too low"
 FEW_POINTS, UNLIKE = "too few points", "points unlike the task's"
+OUTSIDE = "points outside the box"
 ABSTAINS = "abstains between images"
 # Of what the attacks found.
 UNSTABLE, UNBROKEN = "successes do not stand", "points withstood"

@@ -107,7 +107,6 @@ def leaning_doubt(
         f"tangent plane is nearer by {share[leaning].median().item():.0%}",
         "Attacks stopped before the nearest point, or at a kink of the boundary: sizes may be "
         "too large by so much. Add other attacks.",
-        voids=share.mean().item() > TOO_FAR,
     )
 
 
@@ -212,7 +211,7 @@ def certified_doubt(
         images: The optimum's images, (n, C, H, W).
     """
     other = decided(classifier, images) != best.before
-    nearer = other & upper.isfinite() & (upper < (1 - SHORTER[0]) * best.sizes)
+    nearer = other & (upper < (1 - SHORTER[0]) * best.sizes) & best.sizes.isfinite()
     if not int(nearer.sum()) > FEW_NEARER * len(upper):
         return None
     return Doubt(

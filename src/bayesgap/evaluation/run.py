@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bayesgap.attacks.base import Attack
+from bayesgap.attacks.boundary import norms
 from bayesgap.attacks.closed_form import ClosedForm, has_closed_form
 from bayesgap.attacks.closest import RESTARTS, Closest
 from bayesgap.attacks.decision_walk import DecisionWalk
@@ -23,6 +24,7 @@ from bayesgap.evaluation.doubts import (
     NO_GRADIENTS,
     NOT_NEAREST,
     OF_GRADIENTS,
+    OUTSIDE,
     RANDOM,
     SATURATED,
     Doubt,
@@ -87,9 +89,10 @@ class Run:
         return self.classifier if self.box is None else Boxed(self.classifier, self.box)
 
     @cached_property
-    def inside(self) -> bool:
-        """Whether all points lie in the box, so that clipping takes nothing farther from them."""
-        return self.box is None or torch.equal(self.x.clamp(*self.box), self.x)
+    def outside(self) -> Float[Tensor, " n"]:
+        """How far each point lies outside the box, in pixel units."""
+        clipped = self.x if self.box is None else self.x.clamp(*self.box)
+        return norms(self.x - clipped)
 
     @property
     def names(self) -> set[str]:
@@ -115,11 +118,12 @@ class Run:
         with evaluating(self.classifier), self._kept():
             right = None if certified is None else certified.correct.double().mean().item()
             self.doubts += classifier_doubts(self.classifier, self.x, self.y, optimum=right)
+            self.doubts += self._outside()
             self.attack(self.automatic() if asked is None else asked)
-            if voiding(self.doubts) is None and self.inside and CLOSED_FORM not in self.outcomes:
+            sure = CLOSED_FORM in self.outcomes
+            if voiding(self.doubts) is None and not sure:
                 self.look_aside(add=asked is None, full=full)
-            sure = CLOSED_FORM in self.outcomes or self.box is not None
-            if certified is not None and not sure:
+            if certified is not None and not sure and self.box is None:
                 found = certified_doubt(
                     self.classifier, self.nearest, certified.upper, certified.images
                 )
@@ -189,17 +193,32 @@ class Run:
         if not add or EXACT_OR_FREE & self.outcomes.keys():
             self.doubts.append(doubt)
             return
-        self.doubts.append(replace(doubt, voids=False))
         for attack in (Closest(self.pool, restarts=RESTARTS), self._without_gradients()):
             self.attack([attack])
-            doubt = self._nearer(pixels=full, scores=False)
-            if doubt is None:
-                return
-        self.doubts += [doubt] if doubt.voids else []
+            again = self._nearer(pixels=full, scores=False)
+            if again is None:
+                break
+        # What was found before attacks were added voids nothing any more.
+        self.doubts.append(
+            again if again is not None and again.voids else replace(doubt, voids=False)
+        )
+
+    def _outside(self) -> Iterator[Doubt]:
+        out = int((self.outside > 0).sum())
+        if out:
+            yield Doubt(
+                OUTSIDE,
+                f"{out} of {len(self.x)} points lie outside it, by up to an L2 of "
+                f"{self.outside.max().item():.3g}",
+                "Sizes include the way into the box, and are not exactly the smallest: clip the "
+                "points, or give a larger box.",
+            )
 
     def _nearer(self, *, pixels: bool, scores: bool) -> Doubt | None:
         """What the first way to look finds that finds nearer images."""
         best = self.nearest
+        # Clipping brings points in the box nowhere farther, but only these.
+        best = replace(best, sizes=best.sizes.masked_fill(self.outside > 0, torch.inf))
         if best.norm != L2 or not (best.sizes.isfinite() & (best.sizes > 0)).any():
             return None
         ways: list[Look] = [partial(turned_doubt, pool=self.decided_pool)]

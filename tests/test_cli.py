@@ -94,6 +94,21 @@ def test_tasks_lists_every_released_task():
             ],
             "FILE is no .npz file of numbers",
         ),
+        (
+            ["evaluate", "math:pi", "--task", "mnist-0-6/symetric", "--out", "OUT"],
+            "no task 'mnist-0-6/symetric'. Did you mean mnist-0-6/symmetric?",
+        ),
+        (
+            ["certify", "mnist-0-6/symmetric", "--seed", str(2**64), "--out", "OUT"],
+            f"0 to {2**63 - 1}; got {2**64}",
+        ),
+        (
+            [
+                *("exam", "ddn", "--task", "mnist-0-6/symmetric", "--seed", str(2**64)),
+                *("--store", "OUT", "--workers", "1"),
+            ],
+            f"0 to {2**63 - 1}; got {2**64}",
+        ),
         (["certify", "nosuch/task"], "nosuch/task"),
         (["certify", "mnist-0-6/symmetric", "--rule", "mean", "--out", "OUT"], "'mean'"),
         (["certify", "mnist-0-6/symmetric", "--per-class", "1", "--out", "FILE/out"], "FILE"),
@@ -101,7 +116,7 @@ def test_tasks_lists_every_released_task():
         (["exam", "nosuch", "--task", "mnist-0-6/symmetric", "--store", "OUT"], "'nosuch'"),
         (["exam", "ddn", "--out", "FILE/out"], "FILE"),
         (["reproduce", "fig19", "--out", "OUT"], "'fig19'"),
-        (["reproduce", "fig19", "--list"], "'fig19'"),
+        (["reproduce", "fig19", "--list"], "'fig19'. Did you mean fig"),
         (["reproduce", "fig13", "--tasks", "HERE"], "fig13 needs celeba-smiling"),
         (["reproduce", "fig13", "--tasks", "OUT"], "no folder OUT of tasks"),
         (["reproduce", "all", "--celeba", "FILE", "--out", "OUT"], "FILE"),
@@ -204,6 +219,14 @@ class Rounded(Plane):
 
 def failing():
     return nn.Linear(-1, 2)
+
+class Both(Plane):
+    def forward(self, x):
+        return super().forward(x), x
+
+class Named(Plane):
+    def forward(self, x):
+        return {"features": x, "logits": super().forward(x)}
 """
 
 
@@ -270,6 +293,24 @@ def test_an_evaluation_of_given_points_within_a_box(evaluated):
     code, shown, _, out = evaluated("Plane", *options[:-3])
     assert json.loads((out / "evaluation.json").read_text())["gap"] is None
     assert "No gap: the optimum was not certified" in shown
+
+
+@pytest.mark.parametrize(("name", "take"), [("Both", "0"), ("Named", "logits")])
+def test_one_of_several_outputs_is_taken(evaluated, name, take):
+    *_, out = evaluated("Plane")
+    plain = json.loads((out / "evaluation.json").read_text())
+    code, _, said, out = evaluated(name, "--take", take)
+    assert (code, said) == (0, "")
+    assert json.loads((out / "evaluation.json").read_text())["best"] == plain["best"]
+    code, _, said, _ = evaluated(name, "--take", "nosuch")
+    assert code == 2
+    assert "and not 'nosuch': say which" in said
+
+
+def test_a_box_is_asked_for_by_its_two_ends():
+    for name in ("evaluate", "certify"):
+        shown = " ".join(RUNNER.invoke(cli.app, [name, "--help"]).output.split())
+        assert "--box LOW HIGH Smallest and largest pixel value." in shown
 
 
 def test_a_classifier_that_cannot_be_made_is_one_sentence(evaluated):

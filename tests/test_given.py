@@ -171,7 +171,16 @@ def test_outputs_are_told_to_as_classifier(monkeypatch):
     assert told == []
     assert given_classifier("given_nets:make", known, outputs="probabilities") == "adapted"
     settings = {"image_shape": (1, 1, 3), "classes": 2, "outputs": "probabilities"}
-    assert told == [("Net", settings)]
+    assert told == [("Net", {**settings, "take": None})]
+
+
+@pytest.mark.parametrize(("said", "meant"), [("1", 1), ("-1", -1), ("logits", "logits"), ("", "")])
+def test_which_of_several_things_to_take_is_told_to_as_classifier(monkeypatch, said, meant):
+    told = {}
+    monkeypatch.setattr(adapt, "as_classifier", lambda thing, **settings: told.update(settings))
+    given_classifier("given_nets:make", spherical_task([[0.0, 0, 0], [1, 1, 0]], 0.25), take=said)
+    assert told["take"] == meant
+    assert told["outputs"] == "logits"
 
 
 # Points.

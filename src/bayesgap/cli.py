@@ -32,6 +32,7 @@ from bayesgap.options import (
     ScaleOption,
     SomeTasksOption,
     StoreOption,
+    TakeOption,
     TaskOption,
     TasksOption,
     WorkersOption,
@@ -187,6 +188,7 @@ def evaluate(
     certificates: CertificatesOption = None,
     doubts: DoubtsOption = "full",
     outputs: OutputsOption = None,
+    take: TakeOption = None,
     out: Annotated[Path, typer.Option(help="Folder for the page and its numbers.")] = Path("out"),
 ) -> None:
     """Attack your classifier on a task's samples, and compare it with the task's optimum.
@@ -207,7 +209,7 @@ def evaluate(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DoubtWarning)  # they stand under the table
         found = evaluation_of(
-            given_classifier(classifier, known, outputs=outputs),
+            given_classifier(classifier, known, outputs=outputs, take=take),
             known,
             attacks=attack,
             points=attacked,

@@ -5,23 +5,54 @@ Everything that a user can get wrong (a shape, a label, a name, a damaged file) 
 line prints that sentence and exits with 2; anything else that is raised is a bug of ours.
 """
 
+import difflib
+from collections.abc import Iterable
 from numbers import Integral
+
+LARGEST_SEED = 2**63 - 1  # of those that random generators take everywhere
 
 
 class BayesgapError(ValueError):
     """The request or its data are invalid; the message says what was wrong and what to do."""
 
 
-def check_integer(given: object, what: str, *, least: int) -> None:
-    """Refuse what is no integer, or too small.
+def check_integer(given: object, what: str, *, least: int, most: int | None = None) -> int:
+    """What was given as a plain integer; what is none, too small or too large is refused.
 
     Args:
         given: What was given.
         what: What it is, for the refusal, such as "seed".
         least: The smallest value that is allowed.
+        most: The largest; None for no limit.
 
     Raises:
         BayesgapError: it is none of these.
     """
-    if not isinstance(given, Integral) or isinstance(given, bool) or int(given) < least:
-        raise BayesgapError(f"The {what} must be an integer, {least} or more; got {given!r}.")
+    whole = isinstance(given, Integral) and not isinstance(given, bool)
+    if not whole or int(given) < least or (most is not None and int(given) > most):  # type: ignore[call-overload]
+        allowed = f"{least} or more" if most is None else f"{least} to {most}"
+        raise BayesgapError(f"The {what} must be an integer, {allowed}; got {given!r}.")
+    return int(given)  # type: ignore[call-overload, no-any-return]
+
+
+def check_seed(given: object) -> int:
+    """The seed of a random generator as a plain integer, from 0 to `LARGEST_SEED`.
+
+    Args:
+        given: What was given.
+
+    Raises:
+        BayesgapError: it is none.
+    """
+    return check_integer(given, "seed", least=0, most=LARGEST_SEED)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question after the known name that is most like another one, or nothing.
+
+    Args:
+        name: What was asked for, and is not known.
+        known: What could have been meant.
+    """
+    near = difflib.get_close_matches(name, [*known], n=1)
+    return f" Did you mean {near[0]}?" if near else ""

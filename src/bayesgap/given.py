@@ -1,6 +1,7 @@
 """What a user of the command line gives by name: a classifier of their own, points in a file."""
 
 import inspect
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -24,24 +25,33 @@ DAMAGE = (
 )
 
 
-def given_classifier(name: str, task: Task, *, outputs: str | None = None) -> object:
+def given_classifier(
+    name: str, task: Task, *, outputs: str | None = None, take: str | None = None
+) -> object:
     """The classifier "module:name", or what makes it, with outputs of the kind that is said.
 
     Args:
         name: Module and name, a colon between them.
         task: The task that it is for.
         outputs: What `bayesgap.as_classifier` is told of its outputs; None to tell nothing.
+        take: Which of several things that it returns: an index where it is an integer, else a key
+            or an attribute; None to tell nothing.
 
     Raises:
         BayesgapError: it cannot be imported or made, or is no classifier.
     """
     found = named_classifier(name)
-    if outputs is None:
+    if outputs is None and take is None:
         return found
     from bayesgap.classifiers.adapt import as_classifier
 
-    shape, classes = task.image_shape, task.classes
-    return as_classifier(found, image_shape=shape, classes=classes, outputs=outputs)
+    return as_classifier(
+        found,
+        image_shape=task.image_shape,
+        classes=task.classes,
+        outputs=outputs or "logits",
+        take=int(take) if take and re.fullmatch(r"-?\d+", take) else take,
+    )
 
 
 def named_classifier(name: str) -> object:

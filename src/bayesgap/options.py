@@ -37,7 +37,7 @@ SomeTasksOption = Annotated[
 ]
 BoxOption = Annotated[
     tuple[float, float] | None,
-    typer.Option(help="Smallest and largest pixel value.", show_default=False),
+    typer.Option(help="Smallest and largest pixel value.", metavar="LOW HIGH", show_default=False),
 ]
 
 # What `evaluate` is asked for.
@@ -83,6 +83,15 @@ OutputsOption = Annotated[
     typer.Option(
         help="What the classifier puts out where it is no logits: probabilities, one-logit, "
         "one-probability or labels.",
+        show_default=False,
+    ),
+]
+TakeOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Which of several things that the classifier puts out: an index, a key or an "
+        "attribute.",
+        metavar="INDEX OR KEY",
         show_default=False,
     ),
 ]

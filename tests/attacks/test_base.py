@@ -418,3 +418,23 @@ def test_an_attack_that_fails_leaves_the_network_as_it_was():
         Returns(fail)(network, x, decisions(network, x))
     assert [child.training for child in network.modules()] == [True, True, True, False]
     assert [parameter.requires_grad for parameter in network.parameters()] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (torch.Tensor.to_sparse, "a torch.sparse_coo tensor"),
+        (lambda x: x.to("meta"), "a tensor on the device meta, which holds no numbers"),
+        (lambda x: x + 0j, "a torch.complex64 tensor"),
+    ],
+)
+def test_what_does_not_hold_a_real_number_for_each_pixel_is_no_image(change, said):
+    x, y = points()
+    x = x.float()
+    with pytest.raises(BayesgapError, match=f"must return images of shape .*; it returned {said}"):
+        Returns(change)(from_gap(lambda x: x[:, 0, 0, 0] - 9, torch.float32), x, y + 1)
+    with pytest.raises(BayesgapError, match=f"Images must be a dense tensor .* got {said}"):
+        Returns(lambda x: x)(classifier(), change(x), y)
+    net = Function(lambda x: change(x[:, 0, 0, :2]), torch.float32)
+    with pytest.raises(BayesgapError, match=f"into {said}: see bayesgap.as_classifier"):
+        decisions(net, x)

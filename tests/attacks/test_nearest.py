@@ -1,16 +1,24 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize, nnls
+from sklearn.decomposition import PCA
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, StandardScaler
 from torch import nn
 
 from bayesgap.attacks.base import verified
-from bayesgap.attacks.closed_form import ClosedForm
+from bayesgap.attacks.closed_form import ClosedForm, has_closed_form
 from bayesgap.attacks.linear import LinearClosedForm
 from bayesgap.attacks.named import named_attack
 from bayesgap.attacks.nearest import NearestClosedForm
+from bayesgap.classifiers.adapt import as_classifier
+from bayesgap.classifiers.linear import AffineStep
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.nearest import NearestNeighbour
 from bayesgap.classifiers.svm import RBFSVM, LinearSVM
@@ -23,10 +31,11 @@ def constraints(s, own, x):
     return s - own, (((x - s) ** 2).sum() - ((x - own) ** 2).sum(axis=1)) / 2
 
 
-def by_least_squares(s, own, x):
+def by_least_squares(s, own, x, matrix=None):
     """min ‖v‖ with A v ≥ h as Lawson and Hanson's least-distance problem, over all own images."""
     A, h = constraints(s, own, x)
-    E, target = np.vstack([A.T, h]), np.append(np.zeros(len(x)), 1)
+    A = A if matrix is None else A @ matrix
+    E, target = np.vstack([A.T, h]), np.append(np.zeros(A.shape[1]), 1)
     u, _ = nnls(E, target, maxiter=10_000)
     rest = E @ u - target
     return np.linalg.norm(rest[:-1] / rest[-1])
@@ -254,3 +263,94 @@ def test_what_has_no_closed_form_is_refused_by_its_name():
     x, machine = torch.zeros(1, 1, 2, 2), OTHERS[1]
     with pytest.raises(BayesgapError, match="one nearest neighbour alone; a RBFSVM has none"):
         ClosedForm()(machine, x, decisions(machine, x))
+
+
+# Behind the steps of a pipeline.
+
+STEPS = {
+    "standard": [StandardScaler()],
+    "min-max": [MinMaxScaler((-1, 3))],
+    "pca": [PCA(3)],
+    "whitened": [StandardScaler(), PCA(4, whiten=True), MaxAbsScaler()],
+}
+
+
+def behind(steps, x, y):
+    """A pipeline of pixels of unequal spread, as a module; and it, its A and its training rows."""
+    rows = x.flatten(1).numpy()
+    pipeline = make_pipeline(*steps, KNeighborsClassifier(1)).fit(rows, y.numpy())
+    module = as_classifier(pipeline, image_shape=x.shape[1:], classes=len(y.unique()))
+    before = pipeline[:-1].transform
+    d = rows.shape[1]
+    matrix = (before(np.eye(d)) - before(np.zeros((1, d)))).T
+    return module, pipeline, matrix, before
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS)
+def test_behind_affine_steps_it_is_the_least_over_all_programs_in_pixels(steps, classes):
+    images, labels = two_blobs(5, 40, (1, 2, 3), classes)
+    spread = torch.tensor([0.05, 0.2, 1, 1, 3, 20]).double().reshape(2, 3)
+    images = 0.5 + spread * images
+    module, pipeline, matrix, before = behind(steps, images, labels)
+    x = torch.cat([0.5 + spread * normal(6, 12, 1, 2, 3), images[:4]])
+    y = decisions(module, x)
+    assert (y.numpy() == pipeline.predict(x.flatten(1).numpy())).all()
+    found = ClosedForm()(module, x, y)
+    assert found.success.all()
+    ends = pipeline.predict(found.images.flatten(1).numpy())
+    assert (ends == decisions(module, found.images).numpy()).all()
+    training = torch.from_numpy(before(images.flatten(1).numpy()))
+    expected = expected_distances(
+        training,
+        labels,
+        torch.from_numpy(before(x.flatten(1).numpy())),
+        y,
+        partial(by_least_squares, matrix=matrix),
+    )
+    np.testing.assert_allclose(found.sizes.numpy(), expected, rtol=1e-8, atol=1e-9)
+    assert not np.allclose(expected, expected_distances(images, labels, x, y, by_least_squares))
+
+
+@given(st.integers(**SEEDS), st.integers(1, 9))
+@property_settings(30)
+def test_of_one_image_a_class_behind_a_step_it_is_the_distance_to_a_plane(seed, d):
+    matrix, offset = normal(seed, d, d), normal(seed + 1, d)
+    s, t = normal(seed + 2, d), normal(seed + 4, d)
+    machine = NearestNeighbour(torch.stack([s, t]), torch.tensor([0, 1]))
+    module = nn.Sequential(AffineStep(matrix, offset), machine)
+    x = normal(seed + 3, 5, 1, 1, d)
+    found = ClosedForm()(module, x, decisions(module, x))
+    u = x.flatten(1) @ matrix.mT + offset
+    gap = ((u - s).square().sum(dim=1) - (u - t).square().sum(dim=1)) / 2
+    expected = gap.abs() / ((s - t) @ matrix).norm()
+    np.testing.assert_allclose(found.sizes, expected, rtol=1e-7)
+    assert found.success.all()
+
+
+def test_steps_of_other_kinds_have_no_closed_form():
+    images, labels = two_blobs(5, 20, (1, 2, 3))
+    machine = NearestNeighbour(images, labels)
+    step = AffineStep(torch.ones(6), torch.zeros(6))
+    assert has_closed_form(nn.Sequential(step, machine))
+    for other in (
+        nn.Sequential(nn.Tanh(), machine),
+        nn.Sequential(machine, step),
+        nn.Sequential(),
+        nn.Sequential(step),
+    ):
+        assert not has_closed_form(other)
+    hooked = nn.Sequential(AffineStep(torch.ones(6), torch.zeros(6)), machine)
+    hooked[0].register_forward_hook(lambda module, inputs, out: out.tanh())
+    assert not has_closed_form(hooked)
+
+
+def test_pixels_that_hardly_differ_are_scaled_up_without_losing_success():
+    """A scale of 1e6 and an offset of 5e5: what is added for rounding must still be enough."""
+    images, labels = two_blobs(8, 30, (1, 2, 3))
+    images = 0.5 + 1e-6 * images
+    module, *_ = behind([StandardScaler()], images, labels)
+    x = 0.5 + 1e-6 * normal(9, 20, 1, 2, 3)
+    found = ClosedForm()(module, x, decisions(module, x))
+    assert found.success.all()
+    assert found.sizes.max() < 1e-5

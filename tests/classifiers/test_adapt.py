@@ -478,7 +478,16 @@ def test_a_function_whose_output_cannot_be_read_is_refused_for_that():
         ("my_net.pt", {}, "this is a str"),
         (None, {}, "this is a NoneType"),
         (network(), {"outputs": "scores"}, "Outputs are one of logits, .*; got 'scores'"),
-        (network(), {"classes": 1}, "2 classes or more; got 1"),
+        (network(), {"classes": 1}, "number of classes must be an integer, 2 or more; got 1"),
+        (network(), {"classes": 2.0}, "2 or more; got 2.0"),
+        (network(), {"outputs": ["logits"]}, r"got \['logits'\]"),
+        (network(), {"take": 1.5}, "take is an index, a key or an attribute's name; got 1.5"),
+        (network(), {"take": True}, "got True"),
+        (network(), {"shape": 28}, r"shape \(C, H, W\); got 28"),
+        (network(), {"labels": 2, "outputs": "labels"}, "must name each once; got 2"),
+        (network(), {"labels": "ab", "outputs": "labels"}, "must name each once; got 'ab'"),
+        (network(), {"labels": [[0], [1]], "outputs": "labels"}, "must name each once"),
+        (network(), {"labels": [0, 1, 1], "outputs": "labels"}, "must name each once"),
         (network(3), {"classes": 3, "outputs": "one-logit"}, "are of two classes; there are 3"),
         (network(), {"shape": (4,)}, r"shape \(C, H, W\); got \(4,\)"),
         (network(), {"shape": (1, 0, 2)}, r"got \(1, 0, 2\)"),
@@ -488,6 +497,10 @@ def test_a_function_whose_output_cannot_be_read_is_refused_for_that():
             'labels=.* are for estimators and for outputs="labels"',
         ),
         (network(), {"labels": ["a"], "outputs": "labels"}, r"must name each once; got \['a'\]"),
+        (after(torch.Tensor.to_sparse), {}, "returns a torch.sparse_coo tensor, and not a dense"),
+        (after(lambda out: out + 1j), {}, "returns a torch.complex64 tensor, and not a dense"),
+        (after(lambda out: out.to("meta")), {}, "returns a tensor on the device meta"),
+        (network().to("meta"), {}, "has parameters on the device meta, which hold no numbers"),
         (network(), {"shape": (1, 3, 3)}, r"This Sequential failed on images of \(3, 1, 3, 3\)"),
     ],
 )
@@ -495,6 +508,19 @@ def test_what_is_no_classifier_or_no_word_is_refused_in_a_sentence(thing, settin
     with without_shape_checks(), pytest.raises(BayesgapError, match=said) as refusal:
         adapted(thing, **settings)
     assert str(refusal.value).endswith(".")
+
+
+def test_numbers_of_numpy_and_of_torch_are_words_too():
+    """Shapes, classes, indices and labels come out of arrays."""
+    two = after(lambda out: (out, -out))
+    x = uniform(1, 5, *SHAPE).float()
+    told = {"shape": tuple(np.array(SHAPE)), "classes": np.int64(2), "take": np.int64(1)}
+    named = after(lambda out: 3 + 4 * out.argmax(dim=1))
+    with without_shape_checks():
+        assert torch.equal(adapted(two, **told)(x), two(x)[1])
+        for labels in (np.array([3, 7]), torch.tensor([3, 7]), (3, 7), range(3, 8, 4)):
+            found = adapted(named, outputs="labels", labels=labels)(x)
+            assert torch.equal(found.argmax(dim=1), (named(x) - 3) // 4)
 
 
 def test_adapting_within_inference_mode_gives_what_can_be_attacked():

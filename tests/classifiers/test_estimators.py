@@ -43,8 +43,8 @@ from sklearn.tree import DecisionTreeClassifier
 from bayesgap.attacks.library import ddn
 from bayesgap.attacks.linear import LinearClosedForm
 from bayesgap.classifiers.adapt import as_classifier
-from bayesgap.classifiers.estimators import AffineStep, Estimator
-from bayesgap.classifiers.linear import Affine, affine_of
+from bayesgap.classifiers.estimators import Estimator
+from bayesgap.classifiers.linear import Affine, AffineStep, affine_of
 from bayesgap.classifiers.module import decisions, logits
 from bayesgap.classifiers.nearest import NearestNeighbour
 from bayesgap.classifiers.svm import RBFSVM, PolynomialSVM
@@ -61,7 +61,10 @@ def data(classes=2, n=120, seed=0, spread=0.25):
 
 
 def fitted(estimator, classes=2, **settings):
-    x, y = data(classes, **settings)
+    return fitted_to(estimator, *data(classes, **settings))
+
+
+def fitted_to(estimator, x, y):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of solvers that stop early
         return estimator.fit(x, y)
@@ -208,6 +211,99 @@ def test_gradients_are_those_of_the_decision_function(estimator):
         np.testing.assert_allclose(got.flatten(1)[:, place], slope[:, 1], rtol=1e-5, atol=1e-8)
 
 
+# Perceptrons
+
+
+def perceptron(activation="relu", layers=(7, 5), **settings):
+    """Trained for a short while, in large steps."""
+    settings |= {"max_iter": 40, "learning_rate_init": 0.05, "random_state": 0}
+    return MLPClassifier(layers, activation=activation, **settings)
+
+
+def check_probabilities(estimator, classifier):
+    """Probabilities are the estimator's to rounding, and so are decisions where they are no tie."""
+    x = some_points()
+    rows = x.flatten(1).numpy()
+    expected = estimator.predict_proba(rows)
+    got = logits(classifier, x)
+    np.testing.assert_allclose(got.softmax(dim=1), expected, rtol=1e-10, atol=1e-13)
+    assert expected.std() > 0.01
+    top = np.sort(expected, axis=1)
+    clear = top[:, -1] - top[:, -2] > 1e-9
+    predicted = np.searchsorted(estimator.classes_, estimator.predict(rows))
+    assert (got.argmax(dim=1).numpy() == predicted)[clear].all()
+    assert clear.mean() > 0.99
+
+
+@pytest.mark.parametrize("steps", [[], [StandardScaler(), PCA(4)]], ids=["alone", "behind steps"])
+@pytest.mark.parametrize("classes", [2, 3, 4])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "identity"])
+def test_perceptrons_are_their_layers(activation, classes, steps):
+    estimator = fitted(make_pipeline(*steps, perceptron(activation)), classes)
+    classifier = adapted(estimator, classes)
+    assert not any(isinstance(module, Estimator) for module in classifier.modules())
+    assert (type(classifier) is Affine) == (activation == "identity")
+    check_probabilities(estimator, classifier)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_perceptron_without_inner_layers_is_affine(classes):
+    estimator = fitted(make_pipeline(StandardScaler(), perceptron(layers=())), classes)
+    assert type(adapted(estimator, classes)) is Affine
+    check_probabilities(estimator, adapted(estimator, classes))
+
+
+def test_a_perceptron_that_was_fitted_in_float32_is_read_exactly():
+    x, y = data(3)
+    estimator = fitted_to(perceptron(), x.astype(np.float32), y)
+    assert estimator.coefs_[0].dtype == np.float32
+    check_probabilities(estimator, adapted(estimator, 3))
+
+
+@pytest.mark.parametrize("names", [["a", "b"], ["a", "b", "c"]])
+def test_a_perceptron_s_classes_may_be_permuted(names):
+    x, y = data(len(names))
+    estimator = fitted_to(perceptron("tanh"), x, np.array(names)[y])
+    labels = [*names[1:], names[0]]
+    points = some_points()
+    got = logits(adapted(estimator, len(names), labels=labels), points).softmax(dim=1)
+    expected = estimator.predict_proba(points.flatten(1).numpy())
+    order = [names.index(label) for label in labels]
+    np.testing.assert_allclose(got, expected[:, order], rtol=1e-10, atol=1e-13)
+
+
+def test_a_perceptron_s_gradients_reach_the_images_and_no_random_number_is_drawn():
+    estimator = fitted(make_pipeline(StandardScaler(), perceptron("tanh")))
+    torch.manual_seed(3)
+    classifier = adapted(estimator)
+    drawn = torch.rand(1)
+    torch.manual_seed(3)
+    assert torch.equal(torch.rand(1), drawn)
+    x = some_points(3)
+    z = x.clone().requires_grad_()
+    (got,) = torch.autograd.grad(classifier(z).log_softmax(dim=1)[:, 1].sum(), z)
+    for place in range(D):
+        moved = torch.zeros(D, dtype=torch.float64)
+        moved[place] = 1e-6
+        ends = (
+            estimator.predict_log_proba((x + sign * moved.reshape(SHAPE)).flatten(1).numpy())
+            for sign in (1, -1)
+        )
+        slope = np.subtract(*ends)[:, 1] / 2e-6
+        np.testing.assert_allclose(got.flatten(1)[:, place], slope, rtol=1e-5, atol=1e-8)
+    decided = decisions(classifier, x)
+    assert ddn(30)(classifier, x, decided).success.any()
+
+
+def test_a_perceptron_that_predicts_otherwise_is_asked_as_it_is():
+    class Contrary(MLPClassifier):  # type: ignore[misc]
+        def predict(self, x):
+            return 1 - super().predict(x)
+
+    classifier = adapted(fitted(Contrary((5,), max_iter=20)))
+    assert type(classifier) is Estimator
+
+
 # One of three classes has as many pairs as classes.
 @pytest.mark.parametrize(("shape", "ties"), [("ovr", True), ("ovr", False), ("ovo", False)])
 @pytest.mark.parametrize("kernel", ["linear", "rbf"])
@@ -229,7 +325,6 @@ OTHERS = [
     KNeighborsClassifier(1, metric="manhattan"),
     KNeighborsClassifier(4),
     NearestCentroid(),
-    MLPClassifier((5,), max_iter=20, random_state=0),
     GaussianNB(),
     QuadraticDiscriminantAnalysis(),
     OneVsRestClassifier(LinearSVC()),

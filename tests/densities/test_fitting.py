@@ -54,6 +54,8 @@ def test_the_default_floor_is_the_variance_of_rounding_to_8_bits():
         (torch.rand(5, 4), {"components": -3}, r"got -3 and 1"),
         (torch.rand(5, 4), {"latent": -1}, r"0 to 4 latent factors; got 2 and -1"),
         (torch.rand(5, 2, 2), {"latent": 5}, r"0 to 4 latent factors; got 2 and 5"),
+        (torch.rand(5, 4), {"seed": 2**64}, "got 18446744073709551616"),
+        (torch.rand(5, 4), {"seed": -1}, "seed must be an integer, 0 to .*; got -1"),
         (torch.rand(5, 4), {"noise_floor": 0.0}, r"positive and finite; got 0\.0"),
         (torch.rand(5, 4), {"noise_floor": -1e-3}, r"positive and finite; got -0\.001"),
         (torch.rand(5, 4), {"noise_floor": math.nan}, r"positive and finite; got nan"),

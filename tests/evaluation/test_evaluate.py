@@ -1,4 +1,7 @@
+import json
+import math
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,8 +111,27 @@ def test_a_function_can_be_an_attack():
     [
         ({"task": "mnist-0-6/symmetric"}, "A task is needed, .* got a str"),
         ({"classifier": "resnet"}, "this is a str"),
-        ({"seed": None}, "seed must be an integer, 0 or more; got None"),
+        ({"seed": None}, "seed must be an integer, 0 to 9223372036854775807; got None"),
+        ({"seed": 2**63}, "0 to 9223372036854775807; got 9223372036854775808"),
+        ({"seed": 2**64 - 1}, "got 18446744073709551615"),
+        ({"seed": 2**64}, "got 18446744073709551616"),
+        ({"seed": -1}, "got -1"),
         ({"box": (1.0, 0.0)}, "A box is a smallest and a larger pixel value"),
+        ({"box": (0.0, math.nan)}, r"both finite; got \(0.0, nan\)"),
+        ({"box": (0.0, math.inf)}, r"both finite; got \(0.0, inf\)"),
+        ({"box": 1}, "both finite; got 1"),
+        ({"box": "01"}, "both finite; got '01'"),
+        ({"box": torch.zeros(3)}, r"both finite; got tensor"),
+        ({"certificates": "no"}, "certificates=True, or not by False; got 'no'"),
+        ({"certificates": 1}, "got 1"),
+        ({"doubts": ["full"]}, r"got \['full'\]"),
+        ({"points": (np.zeros((2, 1, 1, 3), np.uint8), [0, 1])}, "such as x / 255; got uint8"),
+        ({"points": (torch.zeros(2, 1, 1, 3), [0.0, 1.0])}, "a torch tensor; got a list"),
+        ({"points": (torch.zeros(2, 1, 1, 3), ["0", "1"])}, "a torch tensor; got a list"),
+        ({"points": (torch.zeros(2, 1, 1, 3), np.array([0.0, 1.0]))}, "integers; got float64"),
+        ({"points": (torch.zeros(2, 1, 1, 3), torch.zeros(2) + 0j)}, "a torch.complex64 tensor"),
+        ({"points": (torch.zeros(2, 1, 1, 3).to_sparse(), [0, 1])}, "a torch.sparse_coo tensor"),
+        ({"points": (torch.zeros(2, 1, 1, 3, device="meta"), [0, 1])}, "on the device meta"),
         ({"doubts": "none"}, 'looked for "full" or "quick"; got .none.'),
         ({"points": (torch.zeros(0, 1, 1, 3), torch.zeros(0).long())}, "no points to attack"),
         ({"points": 5}, "Points are images and their labels"),
@@ -126,6 +148,61 @@ def test_what_cannot_be_evaluated_is_refused(changes, said):
     arguments = {"classifier": known.bayes_classifier(), "task": known, "per_class": 2, **changes}
     with without_shape_checks(), pytest.raises(BayesgapError, match=said):
         evaluate(**arguments)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        lambda y: y.tolist(),
+        lambda y: y.int(),
+        lambda y: y.to(torch.uint8),
+        lambda y: y.bool(),
+        lambda y: y.numpy(),
+        lambda y: y.numpy().astype("u2"),
+        lambda y: y.numpy().astype(">i4"),
+        lambda y: y.numpy() == 1,
+        lambda y: tuple(y.numpy()),
+    ],
+)
+def test_points_may_be_of_whatever_means_the_same(labels):
+    known = task()
+    x, y = known.sample(24, seed=5)
+    evaluated = partial(evaluate, known.bayes_classifier(), known, attacks="ld-grad")
+    plain = evaluated(points=(x, y))
+    as_list: Any = [x.numpy()[::-1][::-1], labels(y)]
+    with without_shape_checks():
+        assert evaluated(points=(x, labels(y))) == plain
+        assert evaluated(points=as_list) == plain
+
+
+def test_truths_are_no_labels_of_three_classes():
+    known = spherical_task(np.eye(3), VARIANCE)
+    x, y = known.sample(6, seed=0)
+    with pytest.raises(BayesgapError, match=r"6 integer labels; got torch\.bool"):
+        evaluate(known.bayes_classifier(), known, points=(x, y == 1))
+
+
+def test_numbers_of_numpy_are_settings_too():
+    known = task()
+    evaluated = partial(evaluate, known.bayes_classifier(), known, attacks="ld-grad")
+    plain = evaluated(per_class=3, seed=2, box=(-9.0, 9.0), certificates=True)
+    for box in (np.array([-9, 9]), torch.tensor([-9, 9]), [np.float32(-9), np.float32(9)]):
+        same: Any = {
+            "box": box,
+            "per_class": np.int64(3),
+            "seed": np.uint8(2),
+            "certificates": np.True_,
+        }
+        with without_shape_checks():
+            found = evaluated(**same)
+        assert found == plain
+        assert json.dumps(found.facts.settings) == json.dumps(plain.facts.settings)
+
+
+def test_the_largest_seed_is_one():
+    known = task()
+    found = evaluate(known.bayes_classifier(), known, attacks="ddn", per_class=3, seed=2**63 - 1)
+    assert found.facts.settings["seed"] == 2**63 - 1
 
 
 def test_an_attack_of_ones_own_is_told_the_truth():

@@ -210,6 +210,10 @@ def test_the_released_tasks_are_no_exception():
         ({"task": "mnist-0-6/symmetric"}, "got a str"),
         ({"per_class": 0}, "got 0"),
         ({"attack": 3}, "got 3"),
+        ({"seed": 2**64}, "seed must be an integer, 0 to 9223372036854775807; got 18446744"),
+        ({"temperature": "1"}, "A temperature is positive and finite; got '1'"),
+        ({"temperature": float("nan")}, "positive and finite; got nan"),
+        ({"points": (torch.zeros(1, 1, 1, 3), torch.zeros(1))}, "certified_points gives, .* tuple"),
         ({"attack": "nosuch"}, "no attack 'nosuch'"),
     ],
 )

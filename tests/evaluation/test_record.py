@@ -1,7 +1,10 @@
 """What an evaluation holds: numbers of the task's priors, curves, explanations, files."""
 
+import hashlib
 import json
 import warnings
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +21,8 @@ from bayesgap.evaluation.record import Evaluation
 from bayesgap.files import save_tensors
 from bayesgap.tasks.digest import task_digest
 from linf import LINF
-from toys import Function, normal, present, spherical_task
+from strategies import without_shape_checks
+from toys import Function, Returns, normal, present, spherical_task
 
 MEANS = torch.tensor([[0.0, 0.0], [1.5, 1.5]], dtype=torch.float64)
 
@@ -65,6 +69,37 @@ def test_robust_accuracy_counts_what_is_right_and_farther():
         assert value == pytest.approx(share)
         assert low <= value <= high
     assert found.robust_accuracy(0.0).value == found.best.clean_accuracy
+
+
+def test_within_an_infinite_radius_stands_what_withstood_every_attack():
+    found = report(attacks=Returns(lambda x: torch.where(x[:, :, :, :1] > 0.8, x, 10 - x)))
+    withstood = (found.nearest.before == found.y) & ~found.nearest.sizes.isfinite()
+    share = withstood.double().mean().item()
+    assert 0 < share < present(found.best.clean_accuracy)
+    assert found.robust_accuracy(torch.inf).value == share == found.best.robust_accuracy
+    assert found.certified_accuracy(torch.inf).value == 0
+    assert found.accuracy == found.robust_accuracy(0.0)
+
+
+@pytest.mark.parametrize("radius", [-1e-9, -1, float("nan"), -torch.inf, "1", None, [1.0], 1j])
+def test_a_radius_that_is_none_is_refused(radius):
+    found = report(per_class=3)
+    for ask in (found.robust_accuracy, found.certified_accuracy, lambda r: found.curve([0.0, r])):
+        with without_shape_checks(), pytest.raises(BayesgapError) as refusal:
+            ask(radius)
+        said = f"A radius is a number of pixel units, 0 or more; got {radius!r}."
+        assert str(refusal.value) == said
+
+
+def test_radii_may_come_out_of_an_array():
+    found = report(per_class=3)
+    plain = found.curve([0.0, 1.0])
+    with without_shape_checks():
+        radii: Any
+        for radii in (np.array([0, 1]), torch.tensor([0.0, 1.0]), (0, np.float32(1))):
+            assert found.curve(radii) == plain
+        one: Any = np.int64(1)
+        assert found.explain(one).index == 1
 
 
 def test_the_curve_falls_and_that_of_an_optimum_meets_its_certificates():
@@ -182,6 +217,17 @@ def test_facts_tell_what_was_evaluated():
     assert facts.points_sha256 != report(seed=1).facts.points_sha256
 
 
+def test_settings_have_a_hash_that_follows_from_them():
+    found = report()
+    written = json.dumps(found.facts.settings, sort_keys=True, ensure_ascii=False)
+    digest = hashlib.sha256(written.encode()).hexdigest()
+    assert found.facts.settings_sha256 == digest == found.to_dict()["settings_sha256"]
+    backwards = dict(reversed(found.facts.settings.items()))
+    assert replace(found.facts, settings=backwards).settings_sha256 == digest
+    for other in ({"seed": 1}, {"attacks": "ddn"}, {"norm": LINF}, {"box": (-9.0, 9.0)}):
+        assert report(**other).facts.settings_sha256 != digest
+
+
 def test_passes_are_counted():
     known = spherical_task(MEANS, 0.04)
     net = Function(lambda x: torch.stack([x[:, 0, 0, 0], 1.5 - x[:, 0, 0, 1]], dim=1))
@@ -189,6 +235,18 @@ def test_passes_are_counted():
     # foolbox's DDN with 100 steps: a gradient a step; checks of success come on top.
     assert found.passes["ddn"].backwards == pytest.approx(100, abs=2)
     assert 100 <= found.passes["ddn"].forwards < 110
+
+
+def test_the_text_has_a_line_for_each_of_several_attacks():
+    fails = Returns(lambda x: x)
+    found = report(attacks=["ld-grad", "ddn", fails], per_class=30)
+    _, *lines = repr(found).splitlines()
+    for name, line in zip(found.attacks, lines, strict=False):
+        summary = found.attacks[name]
+        assert line == f"  {name}: broke {summary.success_rate:.1%}, mean L2 {summary.mean}"
+    assert lines[2] == "  returns: broke 0.0%, mean L2 unknown"
+    assert all(line.startswith("  doubt: ") for line in lines[3:])
+    assert "ld-grad" not in repr(report(attacks="ld-grad", per_class=30))
 
 
 def test_the_text_is_short_and_says_what_is_doubted():

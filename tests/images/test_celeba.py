@@ -197,7 +197,9 @@ def test_the_papers_tasks_are_named_after_their_attributes():
 
 @pytest.mark.parametrize("name", ["celeba-bald", "male", "celeba-Male", ""])
 def test_a_name_of_no_task_is_refused(name):
-    with pytest.raises(BayesgapError, match=f"no task '{name}' of CelebA; known are celeba-bangs,"):
+    with pytest.raises(
+        BayesgapError, match=f"no task '{name}' of CelebA.* Known are celeba-bangs,"
+    ):
         attribute_of(name)
 
 

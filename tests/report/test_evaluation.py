@@ -165,6 +165,7 @@ def test_every_evaluation_has_a_page_in_one_self_contained_file(made, page, name
     text = text_of(page)
     assert not re.findall(r"\b(?:None|nan|inf)\b", text)
     assert found.facts.points_sha256 in text
+    assert found.facts.settings_sha256 in text
     assert all(doubt.finding in text and doubt.remedy in text for doubt in found.doubts)
     shown = [row for rows in chosen(found).values() for row in rows]
     assert all(" ".join(str(found.explain(row)).split()) in text for row in shown)

@@ -139,8 +139,28 @@ def test_an_unknown_name_is_answered_with_all_that_exist(name):
     with pytest.raises(BayesgapError) as caught:
         load_task(name)
     message = str(caught.value)
-    assert message.startswith(f"There is no task {name!r}. Known are ")
-    assert all(known in message for known in task_names())
+    assert message.startswith(f"There is no task {name!r}.")
+    assert all(known in message.partition(" Known are ")[2] for known in task_names())
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("mnist-0-6/symetric", "mnist-0-6/symmetric"),
+        ("mnist-2-7/assymetric", "mnist-2-7/asymmetric"),
+        ("mnist-0-6", "mnist-0-6/symmetric"),
+        ("mnist-4-5/", "mnist-4-5/symmetric"),
+        ("mnist/0-6/symmetric", "mnist-0-6/symmetric"),
+        ("imagenet", None),
+        ("", None),
+    ],
+)
+def test_a_name_that_is_nearly_a_task_s_is_asked_after(name, near):
+    with pytest.raises(BayesgapError) as caught:
+        load_task(name)
+    assert near in task_names() or near is None
+    question = "" if near is None else f" Did you mean {near}?"
+    assert f"There is no task {name!r}.{question} Known are" in str(caught.value)
 
 
 @pytest.mark.parametrize("version", [0, 999, -1])

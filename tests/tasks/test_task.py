@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -317,6 +318,39 @@ def test_images_that_are_not_finite_are_counted_and_the_first_named(value):
 def test_labels_that_are_not_the_tasks_are_refused(labels, held):
     with pytest.raises(BayesgapError, match=held):
         random_task(19).check_labels(labels, 3)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**64, None, 1.0, True])
+def test_a_seed_that_is_none_is_refused(seed):
+    said = f"seed must be an integer, 0 to {2**63 - 1}; got {seed!r}"
+    for draw in (
+        partial(random_task(20).sample, 1),
+        partial(random_task(20).sample_given, torch.tensor([1])),
+    ):
+        with without_shape_checks(), pytest.raises(BayesgapError, match=said):
+            draw(seed=seed)
+
+
+def test_a_seed_of_numpy_is_the_same_integer():
+    task = random_task(20)
+    with without_shape_checks():
+        drawn = task.sample(3, seed=np.int64(7))  # type: ignore[arg-type]
+    assert all(map(torch.equal, drawn, task.sample(3, seed=7)))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (torch.Tensor.to_sparse, r"got a torch\.sparse_coo tensor"),
+        (lambda values: values.to("meta"), "got a tensor on the device meta"),
+    ],
+)
+def test_tensors_that_do_not_hold_each_number_are_refused(change, said):
+    task = random_task(20)
+    with pytest.raises(BayesgapError, match=f"Images must be a dense tensor .* {said}"):
+        task.check_images(change(torch.zeros(3, 1, 2, 2)))
+    with pytest.raises(BayesgapError, match=f"Labels must be a dense tensor .* {said}"):
+        task.check_labels(change(torch.zeros(3, dtype=torch.int64)), 3)
 
 
 def test_images_are_drawn_only_for_the_tasks_labels():

@@ -25,6 +25,7 @@ from bayesgap.classifiers.module import (
 from bayesgap.errors import BayesgapError
 from bayesgap.norms import L2, Norm
 from bayesgap.progress import progress
+from bayesgap.tasks.checks import check_dense, strange
 
 CHUNK = 256  # images attacked at a time
 OWN = __name__.partition(".")[0]
@@ -134,7 +135,9 @@ class Attack(ABC):
         if len(rows):
             with _answerable(self):
                 found = self.run(classifier, x[rows], y.to(x.device)[rows])
-            given = tuple(found.shape) if isinstance(found, Tensor) else f"a {type(found).__name__}"
+            given: object = f"a {type(found).__name__}"
+            if isinstance(found, Tensor):
+                given = strange(found) or tuple(found.shape)
             if given != tuple(x[rows].shape):
                 raise BayesgapError(
                     f"The attack {self.name} must return images of shape {tuple(x[rows].shape)}; "
@@ -194,6 +197,7 @@ def check(x: Tensor, y: Tensor) -> None:
     for what, given in (("Images", x), ("Labels", y)):
         if not isinstance(given, Tensor):
             raise BayesgapError(f"{what} must be a torch tensor; got a {type(given).__name__}.")
+        check_dense(given, what)
     if x.ndim != 4 or len(x) == 0:
         raise BayesgapError(f"An attack needs images (n, C, H, W); got shape {tuple(x.shape)}.")
     broken = ~torch.isfinite(x).flatten(1).all(dim=1)

@@ -7,7 +7,7 @@ from bayesgap.attacks.base import Attack
 from bayesgap.attacks.linear import LinearClosedForm
 from bayesgap.attacks.nearest import NearestClosedForm
 from bayesgap.classifiers.linear import affine_of
-from bayesgap.classifiers.nearest import NearestNeighbour
+from bayesgap.classifiers.nearest import neighbour_of
 from bayesgap.errors import BayesgapError
 
 
@@ -48,6 +48,6 @@ def has_closed_form(classifier: nn.Module) -> bool:
 
 
 def _form_of(classifier: nn.Module) -> Attack | None:
-    if isinstance(classifier, NearestNeighbour):
+    if neighbour_of(classifier) is not None:
         return NearestClosedForm()
     return None if affine_of(classifier) is None else LinearClosedForm()

@@ -1,7 +1,6 @@
 """Attacks by name, at the settings that results are reported with; and any others."""
 
 import ast
-import difflib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from bayesgap.attacks.pgd import PGD
 from bayesgap.attacks.score_walk import ScoreWalk
 from bayesgap.attacks.superdeepfool import SuperDeepFool
 from bayesgap.attacks.torchattacks import TorchAttacks
-from bayesgap.errors import BayesgapError
+from bayesgap.errors import BayesgapError, did_you_mean
 from bayesgap.foreign import named_object
 
 WITHOUT_POOL: dict[str, Callable[[], Attack]] = {
@@ -106,8 +105,7 @@ def named_attack(name: str, *, pool: Float[Tensor, "m C H W"] | None = None) -> 
         return AdvLib(function, name=name, **settings)
     if ":" in name:
         return FunctionAttack(_imported(name), name=name)
-    near = difflib.get_close_matches(name, PRESETS, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(name, PRESETS)
     raise BayesgapError(
         f"There is no attack {name!r}.{hint} Known are {', '.join(PRESETS)}, "
         "foolbox:CLASS?setting=value and the like of art, torchattacks and adv_lib.attacks, and "

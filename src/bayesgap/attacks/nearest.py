@@ -6,6 +6,9 @@ another class is nearer to it than every training image t of y. Of one s, these 
 solves a quadratic program. The minimal perturbation is the shortest over all s (Yang et al.,
 "Robustness for Non-Parametric Classification: A Generic Attack and Defense", 2020).
 
+Behind affine steps, such as a scaler's, images are compared as A x + b, and the same v satisfies
+(s − t)·A v ≥ h_t, with h_t from A x + b: the normals become Aᵀ(s − t), and nothing else changes.
+
 The dual method of Goldfarb and Idnani ("A numerically stable dual method for solving strictly
 convex quadratic programs", 1983) takes in one violated constraint after the other, and v gets
 longer on the way. So an unfinished program is a lower bound, as in Wang et al. ("Evaluating the
@@ -22,7 +25,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bayesgap.attacks.base import Attack
-from bayesgap.classifiers.nearest import NearestNeighbour
+from bayesgap.classifiers.linear import AffineStep
+from bayesgap.classifiers.nearest import NearestNeighbour, neighbour_of
 from bayesgap.classifiers.svm import squared_distances
 from bayesgap.errors import BayesgapError
 
@@ -35,7 +39,8 @@ class NearestClosedForm(Attack):
 
     Exact up to rounding: every h_t is raised by 64 ε (‖x‖² + max ‖t‖²), with the ε of the
     classifier's dtype, so that its rounding cannot take the end back. Of one constraint, this
-    lengthens v by that over ‖s − t‖: by about 1e-13 between images of digits in float64.
+    lengthens v by that over ‖s − t‖: by about 1e-13 between images of digits in float64. Behind
+    affine steps x is A x + b there, and ‖b‖² is added.
     """
 
     name = "closed-form"
@@ -54,28 +59,59 @@ class NearestClosedForm(Attack):
             BayesgapError: the classifier is no nearest neighbour, or images with different labels
                 are not the same, but too close for rounding to tell apart.
         """
-        if not isinstance(classifier, NearestNeighbour):
+        found = neighbour_of(classifier)
+        if found is None:
             raise BayesgapError(
                 "This closed form is for bayesgap's NearestNeighbour alone; it knows nothing of "
                 "other classifiers."
             )
-        points, training = x.flatten(1).double(), _Training(classifier)
-        squared = squared_distances(points, classifier.images.double()).cpu().numpy()
+        training = _Training(*found)
+        points = x.flatten(1).double().cpu().numpy()
+        placed = training.placed(points)
+        squared = squared_distances(
+            torch.from_numpy(placed), torch.from_numpy(training.images)
+        ).numpy()
         epsilon = torch.finfo(x.dtype).eps
-        ends = [
-            _Search(training, point, row, label, epsilon).end()
-            for point, row, label in zip(points.cpu().numpy(), squared, y.tolist(), strict=True)
+        changes = [
+            _Search(training, point, row, label, epsilon).change()
+            for point, row, label in zip(placed, squared, y.tolist(), strict=True)
         ]
-        return torch.from_numpy(np.stack(ends)).to(x).reshape(x.shape)
+        return torch.from_numpy(points + np.stack(changes)).to(x).reshape(x.shape)
 
 
 class _Training:
-    """The training images in NumPy, float64, sorted by label; and their squared norms."""
+    """The training images in NumPy, float64, sorted by label; and what images become before."""
 
-    def __init__(self, classifier: NearestNeighbour):
-        self.images = classifier.images.double().cpu().numpy()
-        self.labels = classifier.labels.cpu().numpy()
+    def __init__(self, steps: list[AffineStep], neighbour: NearestNeighbour):
+        self.images = neighbour.images.double().cpu().numpy()
+        self.labels = neighbour.labels.cpu().numpy()
         self.squares = np.square(self.images).sum(axis=1)
+        self.steps = [
+            (step.matrix.double().cpu().numpy(), step.offset.double().cpu().numpy())
+            for step in steps
+        ]
+        self.normals = self.back(self.images)
+        self.normal_squares = np.square(self.normals).sum(axis=1)
+        origin = self.placed(np.zeros((1, self.normals.shape[1])))
+        self.offset_square = float(np.square(origin).sum())
+
+    def placed(self, x: np.ndarray) -> np.ndarray:
+        """A x + b of flattened images, one a row."""
+        for matrix, offset in self.steps:
+            x = (x * matrix if matrix.ndim == 1 else x @ matrix.T) + offset
+        return x
+
+    def moved(self, v: np.ndarray) -> np.ndarray:
+        """A v of a change of an image."""
+        for matrix, _ in self.steps:
+            v = v * matrix if matrix.ndim == 1 else matrix @ v
+        return v
+
+    def back(self, rows: np.ndarray) -> np.ndarray:
+        """Aᵀ r of each row r."""
+        for matrix, _ in reversed(self.steps):
+            rows = rows * matrix if matrix.ndim == 1 else rows @ matrix
+        return rows
 
 
 class _Search:
@@ -93,22 +129,23 @@ class _Search:
 
         Args:
             training: The training images.
-            x: The image, of shape (d,).
+            x: The image, after the affine steps.
             squared: Its squared distance to each training image.
             label: The decision on it, y.
             epsilon: The rounding of the classifier's dtype.
         """
-        self.images, self.labels, self.squares = training.images, training.labels, training.squares
+        self.training, self.images, self.labels = training, training.images, training.labels
+        self.squares = training.squares
         self.x, self.squared, self.label = x, squared, label
         first, last = np.searchsorted(self.labels, [label, label + 1])
         self.own = slice(int(first), int(last))
         self.nearest = int(squared[self.own].argmin())  # of y, counted from its first image
-        largest = float(self.squares.max() + x @ x)
+        largest = float(self.squares.max() + x @ x) + training.offset_square
         self.error = ROUNDINGS * float(np.finfo(float).eps) * largest
         self.raised = 2 * ROUNDINGS * epsilon * largest
 
-    def end(self) -> np.ndarray:
-        """The point nearest to x that is decided otherwise; x itself where there is none."""
+    def change(self) -> np.ndarray:
+        """The shortest v by which the image is decided otherwise; 0 where there is none."""
         queue = self._bisectors()
         programs: dict[int, _Program] = {}
         while queue:
@@ -117,21 +154,21 @@ class _Search:
             if len(same) and self.labels[s] > self.label:
                 continue  # it never wins the tie with its equal
             if s not in programs:
-                programs[s] = _Program(self.x, self.images[s], self.images[self.own], self.raised)
+                programs[s] = _Program(self.training, self.x, s, self.own, self.raised)
                 if bound > 0:  # the constraint that it comes from, which gives it exactly
                     programs[s].take_in(self.nearest)
                     heapq.heappush(queue, (programs[s].bound(), s))
                     continue
             program = programs[s]
-            z = program.end()
-            slack = self._slack(s, z)
+            v = program.change()
+            slack = self._slack(s, self.x + self.training.moved(v))
             slack[same] = math.inf  # it always wins that one
             slack[program.active] = math.inf  # those hold, up to rounding
             if slack.min() >= self.raised - self.error:
-                return z
+                return v
             program.take_in(int(slack.argmin()))
             heapq.heappush(queue, (program.bound(), s))
-        return self.x
+        return np.zeros(self.training.normals.shape[1])
 
     def _bisectors(self) -> list[tuple[float, int]]:
         """The distance to each bisector between y's nearest image and one of another class.
@@ -139,9 +176,11 @@ class _Search:
         From below in spite of rounding, and the least first; 0 where the two are the same.
         """
         t = self.own.start + self.nearest
-        squares = self.squares + self.squares[t] - 2 * (self.images @ self.images[t])
+        normals, each = self.training.normals, self.training.normal_squares
+        squares = each + each[t] - 2 * (normals @ normals[t])
+        error = 2 * ROUNDINGS * float(np.finfo(float).eps) * each.max()
         offsets = (self.squared - self.squared[t]) / 2 - self.error
-        bounds = offsets.clip(min=0) / np.sqrt(squares.clip(min=0) + self.error)
+        bounds = offsets.clip(min=0) / np.sqrt(squares.clip(min=0) + error)
         others = np.flatnonzero(self.labels != self.label)
         return sorted(zip(bounds[others].tolist(), others.tolist(), strict=True))
 
@@ -163,33 +202,36 @@ class _Program:
     """The shortest v with (s − t)·v ≥ h_t of the own images t that were taken in.
 
     It is Σ_t multiplier_t (s − t) with positive multipliers over a few of them, the active ones,
-    whose constraints hold with equality and whose s − t are linearly independent.
+    whose constraints hold with equality and whose s − t are linearly independent. Behind affine
+    steps Aᵀ(s − t) stands for s − t.
     """
 
-    def __init__(self, x: np.ndarray, s: np.ndarray, own: np.ndarray, raised: float):
+    def __init__(self, training: _Training, x: np.ndarray, s: int, own: slice, raised: float):
         """Begin with none, and v = 0.
 
         Args:
-            x: The image, of shape (d,).
+            training: The training images.
+            x: The image, after the affine steps.
             s: The training image of another class.
-            own: Those of the own class, one a row.
+            own: Those of the own class.
             raised: What is added to each h_t.
         """
-        self.x, self.s, self.own, self.raised = x, s, own, raised
+        self.back, self.x, self.raised = training.back, x, raised
+        self.s, self.own = training.images[s], training.images[own]
         self.active = np.empty(0, dtype=int)
         self.multipliers = np.empty(0)
 
     def _constraints(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """s − t and h_t of some own images, from differences, which cancel no digits."""
-        normals = self.s - self.own[rows]
-        doubled = (normals * (self.s + self.own[rows] - 2 * self.x)).sum(axis=1)
-        return normals, doubled / 2 + self.raised
+        """Aᵀ(s − t) and h_t of some own images, from differences, which cancel no digits."""
+        apart = self.s - self.own[rows]
+        doubled = (apart * (self.s + self.own[rows] - 2 * self.x)).sum(axis=1)
+        return self.back(apart), doubled / 2 + self.raised
 
-    def end(self) -> np.ndarray:
-        """x + v."""
+    def change(self) -> np.ndarray:
+        """v."""
         normals, _ = self._constraints(self.active)
-        end: np.ndarray = self.x + self.multipliers @ normals
-        return end
+        v: np.ndarray = self.multipliers @ normals
+        return v
 
     def bound(self) -> float:
         """The distance to the half-space Σ_t multiplier_t ((s − t)·v − h_t) ≥ 0, which is ‖v‖.

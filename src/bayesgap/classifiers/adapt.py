@@ -1,7 +1,8 @@
 """A classifier of this package made of whatever a user has."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from bayesgap.classifiers.adapted import (
 )
 from bayesgap.classifiers.estimators import is_estimator, of_estimator
 from bayesgap.classifiers.module import called, evaluating, kind_of, placed
-from bayesgap.errors import BayesgapError
+from bayesgap.errors import BayesgapError, check_integer
 
 PROBES = (3, 1)  # images in the batches that show what is returned; some squeeze a batch of one
 AGREEMENT = 1e-4  # of scores of the same images as a tensor and as an array, in float32 too
@@ -42,14 +43,15 @@ def as_classifier(
       (n, classes), else behind a reader of its output. Scripted, traced and exported ones too,
       these with a dynamic size of batch; what was traced or exported in training mode stays in it.
       Of a compiled one the original is called.
-    - A fitted scikit-learn classifier or pipeline of flattened images. Linear models, and support
-      vector machines of two classes, become modules with exact gradients, behind StandardScaler,
-      MinMaxScaler, MaxAbsScaler and PCA too. Others are asked as they are, without a gradient. All
-      decide as their `predict`; integer labels are classes in sorted order, others need `labels`.
+    - A fitted scikit-learn classifier or pipeline of flattened images. Linear models, support
+      vector machines of two classes and MLPClassifier become modules with exact gradients, behind
+      StandardScaler, MinMaxScaler, MaxAbsScaler and PCA too; so does one nearest neighbour. Others
+      are asked as they are, without gradients. All decide as their `predict`; integer labels are
+      classes in sorted order, others need `labels`.
     - A function, or any callable, of images as a torch tensor (tried first, in float64, then
       float32; gradients are kept) or as a numpy array, on the CPU. A network that it uses must be
       in evaluation mode. Models of Keras, JAX or ONNX are not supported; functions that call
-      them are, without a gradient.
+      them are, without gradients.
 
     Args:
         thing: The classifier.
@@ -74,10 +76,10 @@ def as_classifier(
         [[-0.25, 0.25]]
     """
     shape = _checked_shape(image_shape)
-    _check_words(classes, outputs, labels)
-    return _of(
-        thing, shape, Reading(classes, outputs, take, None if labels is None else tuple(labels))
-    )
+    classes = check_integer(classes, "number of classes", least=2)
+    names = None if labels is None else _checked_labels(labels, classes)
+    _check_words(classes, outputs, take)
+    return _of(thing, shape, Reading(classes, outputs, _plain(take), names))
 
 
 def _of(thing: object, shape: tuple[int, ...], reading: Reading) -> nn.Module:
@@ -103,23 +105,36 @@ def _of(thing: object, shape: tuple[int, ...], reading: Reading) -> nn.Module:
 
 
 def _checked_shape(image_shape: Sequence[int]) -> tuple[int, ...]:
-    shape = tuple(image_shape)
+    shape = tuple(map(_plain, image_shape)) if isinstance(image_shape, Iterable) else (image_shape,)
     if len(shape) != 3 or not all(isinstance(size, int) and size > 0 for size in shape):
-        raise BayesgapError(f"Images have a shape (C, H, W); got {shape}.")
+        raise BayesgapError(f"Images have a shape (C, H, W); got {image_shape!r}.")
     return shape
 
 
-def _check_words(classes: int, outputs: str, labels: Sequence[Any] | None) -> None:
-    if classes < 2:
-        raise BayesgapError(f"A classifier has 2 classes or more; got {classes}.")
-    if outputs not in OUTPUTS:
+def _checked_labels(labels: Sequence[Any], classes: int) -> tuple[Any, ...]:
+    """What the classes are called, in their order; of an array or a tensor, plain values."""
+    names = labels.tolist() if isinstance(labels, np.ndarray | Tensor) else labels
+    several = isinstance(names, Sequence) and not isinstance(names, str)
+    told = several and all(isinstance(name, Hashable) for name in names)
+    if not told or not len(names) == len(set(names)) == classes:
+        raise BayesgapError(
+            f"There are {classes} classes, and labels=[…] must name each once; got {labels!r}."
+        )
+    return tuple(names)
+
+
+def _check_words(classes: int, outputs: object, take: object) -> None:
+    if not isinstance(outputs, str) or outputs not in OUTPUTS:
         raise BayesgapError(f"Outputs are one of {', '.join(OUTPUTS)}; got {outputs!r}.")
     if outputs in ONE_VALUE and classes != 2:
         raise BayesgapError(f"The outputs {outputs!r} are of two classes; there are {classes}.")
-    if labels is not None and len(set(labels)) != classes:
-        raise BayesgapError(
-            f"There are {classes} classes, and labels must name each once; got {list(labels)}."
-        )
+    if not isinstance(take, Integral | str | None) or isinstance(take, bool):
+        raise BayesgapError(f"take is an index, a key or an attribute's name; got {take!r}.")
+
+
+def _plain(value: Any) -> Any:
+    """An integer of numpy as one of Python; whatever else as it is."""
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
 
 
 def _probe(n: int, shape: tuple[int, ...]) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bayesgap.classifiers.module import as_two, called
 from bayesgap.errors import BayesgapError
+from bayesgap.tasks.checks import strange
 
 OUTPUTS = ("logits", "probabilities", "one-logit", "one-probability", "labels")
 ONE_VALUE = ("one-logit", "one-probability")
@@ -173,6 +174,8 @@ def _as_tensor(out: Any, x: Tensor) -> Tensor:
             raise UnreadableError(
                 f"returns a {type(out).__name__} that is no table of numbers."
             ) from error
+    if kind := strange(out):
+        raise UnreadableError(f"returns {kind}, and not a dense one of real numbers.")
     table: Tensor = out if torch.is_floating_point(out) else out.to(x.dtype)
     return table
 

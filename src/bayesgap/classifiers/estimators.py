@@ -1,8 +1,8 @@
 """Fitted scikit-learn classifiers as torch modules: exactly where that is possible.
 
-Linear models and support vector machines of two classes become torch modules with exact
-gradients, behind scalers and PCA too. All others are asked as they are, without gradients. What
-an estimator decides is what its `predict` says.
+Linear models, support vector machines of two classes, multi-layer perceptrons and one nearest
+neighbour become torch modules with exact gradients, behind scalers and PCA too. All others are
+asked as they are, without gradients. What an estimator decides is what its `predict` says.
 """
 
 import warnings
@@ -12,18 +12,21 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.special import softmax
 from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler, MinMaxScaler, StandardScaler
 from sklearn.svm import SVC, NuSVC
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from bayesgap.classifiers.linear import Affine, of_functions
-from bayesgap.classifiers.nearest import NearestNeighbour
+from bayesgap.classifiers.linear import Affine, AffineStep, of_functions
+from bayesgap.classifiers.nearest import NearestNeighbour, neighbour_of
+from bayesgap.classifiers.perceptron import of_perceptron
 from bayesgap.classifiers.svm import RBFSVM, PolynomialSVM
 from bayesgap.errors import BayesgapError
 
@@ -55,8 +58,9 @@ def of_estimator(
         labels: What the classes are called, in their order, where not by numbers.
 
     Returns:
-        `Affine`, `RBFSVM`, `PolynomialSVM` or a chain of one of them behind `AffineStep`s, where
-        the estimator is one; else `Estimator`, which has no gradient.
+        `Affine`, `RBFSVM`, `PolynomialSVM`, the layers of a perceptron, `NearestNeighbour`, or one
+        of them behind `AffineStep`s, where the estimator is one; else `Estimator`, which is
+        without gradients.
 
     Raises:
         BayesgapError: it is not fitted, is no classifier, or is one of other images or classes.
@@ -167,46 +171,8 @@ class Estimator(nn.Module):
         return None if votes or scores.shape != (len(rows), len(self.order)) else scores
 
 
-class AffineStep(nn.Module):
-    """A x + b of flattened images, as images (n, 1, 1, k); float64.
-
-    Attributes:
-        matrix: A, of shape (k, d), or its diagonal, of shape (d,).
-        offset: b, of shape (k,).
-    """
-
-    matrix: Tensor
-    offset: Tensor
-
-    def __init__(self, matrix: Float[Tensor, "..."], offset: Float[Tensor, " k"]):
-        """Hold the step.
-
-        Args:
-            matrix: A, or its diagonal.
-            offset: b.
-        """
-        super().__init__()
-        self.register_buffer("matrix", matrix.double())
-        self.register_buffer("offset", offset.double())
-
-    def forward(self, x: Float[Tensor, "n C H W"]) -> Float[Tensor, "n 1 1 k"]:
-        """The images of the next step.
-
-        Args:
-            x: The images, float64.
-        """
-        rows = x.flatten(1)
-        moved = rows * self.matrix if self.matrix.ndim == 1 else rows @ self.matrix.mT
-        return (moved + self.offset)[:, None, None, :]
-
-    def before(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """The weight and bias of W (A x + b) + c, from W and c."""
-        folded = weight * self.matrix if self.matrix.ndim == 1 else weight @ self.matrix
-        return folded, bias + weight @ self.offset
-
-
 def _exact(estimator: Any, order: Sequence[int]) -> nn.Module | None:
-    """The module of a linear model or a support vector machine; None of anything else.
+    """The module of one of the families that are known here; None of anything else.
 
     A further family is one more function here, tried like these.
     """
@@ -214,9 +180,14 @@ def _exact(estimator: Any, order: Sequence[int]) -> nn.Module | None:
     last = _last(estimator)
     if steps is None:
         return None
-    if isinstance(last, KNeighborsClassifier):
-        return None if steps else _neighbour(last, order)
-    found = _svm(last, order) if isinstance(last, SVC | NuSVC) else _linear(last, order)
+    if isinstance(last, SVC | NuSVC):
+        found = _svm(last, order)
+    elif isinstance(last, MLPClassifier):
+        found = of_perceptron(last, order)
+    elif isinstance(last, KNeighborsClassifier):
+        found = _neighbour(last, order)
+    else:
+        found = _linear(last, order)
     if isinstance(found, Affine):
         return _folded(steps, found)
     return nn.Sequential(*steps, found) if steps and found is not None else found
@@ -343,9 +314,12 @@ def _agree(exact: nn.Module, plain: Estimator, features: int) -> bool:
         warnings.simplefilter("ignore")
         got = exact(x).numpy()
         decided = plain(x).argmax(dim=1).numpy()
-        if isinstance(exact, NearestNeighbour):  # whose scores are its own
+        if neighbour_of(exact) is not None:  # whose scores are its own
             return bool((got.argmax(axis=1) == decided).all())
-        expected = np.asarray(plain.estimator.decision_function(rows))
+        if hasattr(plain.estimator, "decision_function"):
+            expected = np.asarray(plain.estimator.decision_function(rows))
+        else:  # of a perceptron, probabilities alone
+            expected, got = plain.estimator.predict_proba(rows), softmax(got, axis=1)
     if expected.ndim == 1:
         expected = np.stack([-expected / 2, expected / 2], axis=1)
     expected = expected[:, plain.order]

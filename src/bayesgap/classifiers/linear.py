@@ -39,6 +39,44 @@ class Affine(nn.Module):
         return nn.functional.linear(x.flatten(1), self.weight, self.bias)
 
 
+class AffineStep(nn.Module):
+    """A x + b of flattened images, as images (n, 1, 1, k); float64.
+
+    Attributes:
+        matrix: A, of shape (k, d), or its diagonal, of shape (d,).
+        offset: b, of shape (k,).
+    """
+
+    matrix: Tensor
+    offset: Tensor
+
+    def __init__(self, matrix: Float[Tensor, "..."], offset: Float[Tensor, " k"]):
+        """Hold the step.
+
+        Args:
+            matrix: A, or its diagonal.
+            offset: b.
+        """
+        super().__init__()
+        self.register_buffer("matrix", matrix.double())
+        self.register_buffer("offset", offset.double())
+
+    def forward(self, x: Float[Tensor, "n C H W"]) -> Float[Tensor, "n 1 1 k"]:
+        """The images of the next step.
+
+        Args:
+            x: The images, float64.
+        """
+        rows = x.flatten(1)
+        moved = rows * self.matrix if self.matrix.ndim == 1 else rows @ self.matrix.mT
+        return (moved + self.offset)[:, None, None, :]
+
+    def before(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The weight and bias of W (A x + b) + c, from W and c."""
+        folded = weight * self.matrix if self.matrix.ndim == 1 else weight @ self.matrix
+        return folded, bias + weight @ self.offset
+
+
 def of_functions(
     weight: Float[Tensor, "f d"], bias: Float[Tensor, " f"]
 ) -> tuple[Float[Tensor, "classes d"], Float[Tensor, " classes"]]:

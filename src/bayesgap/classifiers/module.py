@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from bayesgap.errors import BayesgapError
+from bayesgap.tasks.checks import strange
 
 CHUNK = 256  # images at a time
 
@@ -76,6 +77,11 @@ def evaluating(classifier: nn.Module) -> Iterator[None]:
         raise BayesgapError(
             f"This {kind_of(classifier)} has lazy layers that no image has passed yet, so it is "
             "untrained: call it once on images, then train it."
+        )
+    if any(parameter.is_meta for parameter in classifier.parameters()):
+        raise BayesgapError(
+            f"This {kind_of(classifier)} has parameters on the device meta, which hold no numbers: "
+            "load its weights first."
         )
     # Modules frozen by torch.jit have no mode.
     modes = [(module, getattr(module, "training", False)) for module in classifier.modules()]
@@ -217,9 +223,12 @@ def outputs(classifier: nn.Module, x: Float[Tensor, "n *image"]) -> Float[Tensor
         with torch.no_grad():
             # A copy, for a forward may change its input in place.
             out = called(classifier, placed(classifier, chunk).clone())
-        given = tuple(out.shape) if isinstance(out, Tensor) else f"a {type(out).__name__}"
+        given: object = f"a {type(out).__name__}"
+        if isinstance(out, Tensor):
+            given = strange(out) or tuple(out.shape)
         if not (
             isinstance(out, Tensor)
+            and not strange(out)
             and out.ndim == 2
             and len(out) == len(chunk)
             and out.shape[1] >= 2

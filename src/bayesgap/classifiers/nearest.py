@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bayesgap.classifiers.linear import AffineStep
 from bayesgap.classifiers.module import check_labels
 from bayesgap.classifiers.svm import CHUNK_BYTES, squared_distances
 from bayesgap.errors import BayesgapError
@@ -82,3 +83,23 @@ def _to_nearest(x: Float[Tensor, "n d"], images: Float[Tensor, "m d"]) -> Float[
     with torch.no_grad():
         nearest = squared_distances(x, images).argmin(dim=1)
     return (x - images[nearest]).square().sum(dim=1)
+
+
+def neighbour_of(classifier: nn.Module) -> tuple[list[AffineStep], NearestNeighbour] | None:
+    """The nearest neighbour that a classifier is, and the affine steps that images take before.
+
+    Args:
+        classifier: Any classifier.
+
+    Returns:
+        The steps, in order, and the neighbour; None where the classifier is nothing of the kind.
+    """
+    if isinstance(classifier, NearestNeighbour):
+        return [], classifier
+    if type(classifier) is not nn.Sequential or not len(classifier):
+        return None
+    if any(part._forward_hooks or part._forward_pre_hooks for part in classifier.modules()):
+        return None
+    *before, last = classifier
+    steps = [step for step in before if type(step) is AffineStep]
+    return (steps, last) if len(steps) == len(before) and type(last) is NearestNeighbour else None

@@ -35,6 +35,7 @@ from bayesgap.densities.fitting import (
 )
 from bayesgap.densities.mfa import Whitening, score, whiten
 from bayesgap.densities.ranges import Prepared, Range, allowed_rounding, prepare, remedies
+from bayesgap.errors import check_seed
 from bayesgap.progress import progress
 
 NEGLIGIBLE = -80.0  # log of a responsibility below any rounding; exp is slow where it underflows
@@ -108,6 +109,7 @@ def fit_em(
         (2, 4)
     """
     check_schedule(max_iterations, chunk, dtype, device)
+    seed = check_seed(seed)
     x = check_images(x, components, latent, noise_floor)
     near = prepare(x, noise_floor, dtype)
     varying = varying_pixels(near.images, isotropic)

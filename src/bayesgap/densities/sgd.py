@@ -25,6 +25,7 @@ from bayesgap.densities.fitting import (
 )
 from bayesgap.densities.mfa import score, whiten
 from bayesgap.densities.ranges import Prepared, allowed_rounding, prepare
+from bayesgap.errors import check_seed
 from bayesgap.progress import progress
 
 PATIENCE = 3  # epochs in a row without enough improvement, after which a fit has converged
@@ -79,7 +80,7 @@ def fit_sgd(
         (2, 4)
     """
     check_schedule(max_iterations, chunk, dtype, device)
-    x = check_images(x, components, latent, noise_floor)
+    seed, x = check_seed(seed), check_images(x, components, latent, noise_floor)
     near = prepare(x, noise_floor, dtype)
     start = initialise(
         near.images, components, latent, isotropic=isotropic, noise_floor=noise_floor, seed=seed

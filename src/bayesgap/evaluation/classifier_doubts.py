@@ -51,7 +51,12 @@ SATURATION = 0.5  # of the points with the same margin
 RESOLUTION = 0.01  # of the median margin: spacing of outputs that moves boundaries by as much
 LOOKED_AT = 16  # points whose gradients, and whose ways to another decision, are looked at
 BETWEEN = 9  # images on each of these ways
-STEPS = (0.1, 0.01, 0.001)  # of the way to another decision, over which differences are taken
+STEPS = (
+    0.1,
+    0.01,
+    0.001,
+    0.0001,
+)  # of the way to another decision, over which differences are taken
 AGREEING = (0.5, 2.0)  # a slope over the difference that it should equal, at one of the steps
 RANDOM_DIRECTIONS = 16  # along which slopes and differences are compared as well
 MISSING = 0.02  # share of the square of differences that slopes leave unexplained

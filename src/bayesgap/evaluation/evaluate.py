@@ -1,18 +1,21 @@
 """Anyone's classifier, attacked on a task's samples and compared with the certified optimum."""
 
+import math
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bayesgap._version import __version__
 from bayesgap.attacks.base import Attack
-from bayesgap.attacks.named import AnyAttack, as_attack
+from bayesgap.attacks.named import AnyAttack, FunctionAttack, as_attack
 from bayesgap.classifiers.adapt import as_classifier
 from bayesgap.classifiers.adapted import UnreadableError
-from bayesgap.errors import BayesgapError, check_integer
+from bayesgap.errors import LARGEST_SEED, BayesgapError, check_integer, check_seed
 from bayesgap.evaluation.doubts import (
     NORM,
     UNLIKE,
@@ -32,10 +35,12 @@ from bayesgap.evaluation.record import (
 from bayesgap.evaluation.run import Run
 from bayesgap.norms import L2, Norm
 from bayesgap.radius.certify import certify
+from bayesgap.tasks.checks import check_floating
 from bayesgap.tasks.digest import points_digest, task_digest
-from bayesgap.tasks.task import Task, check_floating, check_task
+from bayesgap.tasks.task import Task, check_task
 from bayesgap.versions import versions
 
+Array = Tensor | np.ndarray | list[int]
 POOL_IMAGES = 2_000  # samples from which walks start
 FULL, QUICK = "full", "quick"
 FAR_OUT = 10.0  # standard deviations of a task's samples: images beyond are in another range
@@ -46,7 +51,7 @@ def evaluate(
     task: Task,
     *,
     attacks: AnyAttack | Sequence[AnyAttack] | None = None,
-    points: tuple[Tensor, Tensor] | None = None,
+    points: tuple[Array, Array] | None = None,
     per_class: int = 100,
     seed: int = 0,
     norm: Norm = L2,
@@ -67,10 +72,10 @@ def evaluate(
             functions of a classifier, images and labels. By default the closed form where there
             is one, else "closest", and where gradients are missing or doubted an attack by scores
             or by decisions alone.
-        points: Images (n, C, H, W) and labels (n,) of your own to attack instead of samples.
+        points: Images (n, C, H, W) and labels (n,) of your own to attack, tensors or arrays.
         per_class: How many samples of each class are attacked. Numbers are of the task's priors:
             a class's points count for as much as its prior asks for.
-        seed: Seed of the random generator that draws the samples.
+        seed: Seed of the random generator that draws the samples, from 0 to 2**63 − 1.
         norm: What perturbations are measured by; certificates, and so gaps, are of L2 alone.
         box: Smallest and largest pixel value of adversarial images; None for no limits.
         certificates: Whether to certify the optimum at the points; by default at samples, and
@@ -79,7 +84,7 @@ def evaluate(
             with differences of scores.
 
     Raises:
-        BayesgapError: an unknown attack, or a classifier that does not fit the task.
+        BayesgapError: a classifier that does not fit the task, or arguments that are none.
 
     Example:
         >>> task = bayesgap.load_task("mnist-0-6/symmetric")
@@ -88,10 +93,11 @@ def evaluate(
     """
     with torch.inference_mode(False), torch.enable_grad():
         check_task(task)
-        _check(per_class, seed, norm, box, doubts)
+        _check(norm, certificates, doubts)
+        per_class, seed, box = _checked(per_class, seed, box)
         x, y, weights = _points(task, points, per_class, seed)
         module = _module(classifier, task)
-        pool, _ = task.sample(POOL_IMAGES, seed=seed + 1)
+        pool, _ = task.sample(POOL_IMAGES, seed=(seed + 1) % LARGEST_SEED)
         asked = None if attacks is None else _chosen(attacks, pool)
         wanted = points is None if certificates is None else certificates
         certified = _certified(task, x, y) if wanted and norm == CERTIFIED_NORM else None
@@ -114,23 +120,32 @@ def _module(classifier: object, task: Task) -> nn.Module:
         ) from error
 
 
-def _check(
-    per_class: object, seed: object, norm: object, box: Sequence[float] | None, doubts: object
-) -> None:
+def _check(norm: object, certificates: object, doubts: object) -> None:
     if not isinstance(norm, Norm):
         raise BayesgapError(f"A norm is a bayesgap.Norm, such as bayesgap.L2; got {norm!r}.")
-    check_integer(per_class, "number of points a class", least=1)
-    check_integer(seed, "seed", least=0)
-    if box is not None and not (
-        len(box) == 2 and all(isinstance(end, int | float) for end in box) and box[0] < box[1]
-    ):
-        raise BayesgapError(f"A box is a smallest and a larger pixel value; got {box!r}.")
-    if doubts not in (FULL, QUICK):
+    if certificates is not None and not isinstance(certificates, bool | np.bool_):
+        raise BayesgapError(
+            f"The optimum is certified by certificates=True, or not by False; got {certificates!r}."
+        )
+    if not (isinstance(doubts, str) and doubts in (FULL, QUICK)):
         raise BayesgapError(f'Doubts are looked for "{FULL}" or "{QUICK}"; got {doubts!r}.')
 
 
+def _checked(
+    per_class: object, seed: object, box: object
+) -> tuple[int, int, tuple[float, float] | None]:
+    """The same as plain numbers."""
+    count = check_integer(per_class, "number of points a class", least=1)
+    match box.tolist() if isinstance(box, Tensor | np.ndarray) else box:
+        case None:
+            return count, check_seed(seed), None
+        case [Real() as low, Real() as high] if -math.inf < float(low) < float(high) < math.inf:
+            return count, check_seed(seed), (float(low), float(high))
+    raise BayesgapError(f"A box is a smallest and a larger pixel value, both finite; got {box!r}.")
+
+
 def _points(
-    task: Task, points: tuple[Tensor, Tensor] | None, per_class: int, seed: int
+    task: Task, points: tuple[Array, Array] | None, per_class: int, seed: int
 ) -> tuple[Float[Tensor, "n C H W"], Int[Tensor, " n"], Float[Tensor, " n"]]:
     """The points, their labels, and what each counts for."""
     if points is None:
@@ -141,12 +156,34 @@ def _points(
         raise BayesgapError(
             f"Points are images and their labels, points=(x, y); got a {type(points).__name__}."
         )
-    x, y = points
+    x, y = _images(points[0]), _labels(points[1])
     task.check_images(x)
     task.check_labels(y, len(x))
     if not len(x):
         raise BayesgapError("There are no points to attack: give images and their labels.")
     return x.detach().cpu(), y.detach().long().cpu(), torch.ones(len(y), dtype=torch.float64)
+
+
+def _images(given: Any) -> Any:
+    """Of an array a tensor; what is neither is refused where images are checked."""
+    if not isinstance(given, np.ndarray):
+        return given
+    if given.dtype.kind != "f":
+        raise BayesgapError(
+            f"Images must be floats in the task's unit, such as x / 255; got {given.dtype}."
+        )
+    return torch.from_numpy(given.astype(np.float64))
+
+
+def _labels(given: Any) -> Any:
+    """Of an array or a list a tensor; what is neither is refused where labels are checked."""
+    if isinstance(given, list | tuple) and all(isinstance(each, Integral) for each in given):
+        given = np.array(given)
+    if not isinstance(given, np.ndarray):
+        return given
+    if given.dtype.kind not in "iub":
+        raise BayesgapError(f"Labels must be integers; got {given.dtype}.")
+    return torch.from_numpy(given.astype(bool if given.dtype == bool else np.int64))
 
 
 def _chosen(
@@ -186,8 +223,7 @@ def _unlike(task: Task, x: Float[Tensor, "n C H W"]) -> list[Doubt]:
 
 def _norm(norm: Norm, asked: Sequence[Attack] | None) -> list[Doubt]:
     """Do attacks look for what is measured? This package's look for small L2."""
-    own = asked is None or any(type(a).__module__.startswith("bayesgap.") for a in asked)
-    if norm == L2 or not own:
+    if norm == L2 or (asked is not None and all(map(_is_foreign, asked))):
         return []
     return [
         Doubt(
@@ -196,6 +232,10 @@ def _norm(norm: Norm, asked: Sequence[Attack] | None) -> list[Doubt]:
             f"There may be images that are nearer by {norm.name}: give attacks that look for them.",
         )
     ]
+
+
+def _is_foreign(attack: Attack) -> bool:
+    return isinstance(attack, FunctionAttack) or not type(attack).__module__.startswith("bayesgap.")
 
 
 def _certified(task: Task, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]) -> Certified | None:

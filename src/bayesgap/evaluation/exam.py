@@ -7,6 +7,7 @@ L2 over that is its grade: 1 is perfect, and less is impossible.
 import math
 import time
 from dataclasses import dataclass, field, fields
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from bayesgap.attacks.base import Adversarials
 from bayesgap.attacks.named import AnyAttack, as_attack
-from bayesgap.errors import BayesgapError, check_integer
+from bayesgap.errors import LARGEST_SEED, BayesgapError, check_integer, check_seed
 from bayesgap.estimates import Estimate
 from bayesgap.evaluation.counting import CountingOptimum, Within
 from bayesgap.evaluation.statistics import mean_with_interval, share_with_interval
@@ -134,11 +135,18 @@ def exam(
         >>> bayesgap.exam("ld-grad-tight", task, per_class=2).mean_ratio.value < 1.01
         True
     """
-    if not (temperature > 0 and math.isfinite(temperature)):
-        raise BayesgapError(f"A temperature is positive and finite; got {temperature}.")
+    check_task(task)
+    seed = check_seed(seed)
+    if not (isinstance(temperature, Real) and 0 < temperature < math.inf):
+        raise BayesgapError(f"A temperature is positive and finite; got {temperature!r}.")
+    if not (points is None or isinstance(points, CertifiedPoints)):
+        raise BayesgapError(
+            "The points of an exam are what certified_points gives, or None; got a "
+            f"{type(points).__name__}."
+        )
     with torch.inference_mode(False), torch.enable_grad():
         x, y, lower = points or certified_points(task, per_class=per_class, seed=seed)
-        pool, _ = task.sample(POOL_IMAGES, seed=seed + 1)
+        pool, _ = task.sample(POOL_IMAGES, seed=(seed + 1) % LARGEST_SEED)
         able = as_attack(attack, pool=pool)
         default = task.bayes_classifier().temperature
         optimum = CountingOptimum(task, default * temperature, x, y)
@@ -165,8 +173,7 @@ def certified_points(task: Task, *, per_class: int = PER_CLASS, seed: int = 0) -
         BayesgapError: a task that is none, or no points.
     """
     check_task(task)
-    check_integer(per_class, "number of points a class", least=1)
-    check_integer(seed, "seed", least=0)
+    per_class = check_integer(per_class, "number of points a class", least=1)
     y = torch.arange(task.classes).repeat(per_class)
     bracket = certify(task, task.sample_given(y, seed=seed)[0], y)
     chosen = bracket.correct & (bracket.lower > 0)

@@ -6,6 +6,7 @@ measurements alone and reading it computes the numbers anew.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +37,7 @@ from bayesgap.evaluation.statistics import (
     table_share_with_interval,
 )
 from bayesgap.radius.certify import Bracket
+from bayesgap.tasks.digest import settings_digest
 
 NO_CERTIFICATE = "certificates exist for mixtures of factor analyzers alone"
 NOT_ASKED = "the optimum was not certified at these points: ask with certificates=True"
@@ -80,6 +82,11 @@ class Facts:
     components: list[int]
     settings: dict[str, Any]
     versions: dict[str, str]
+
+    @property
+    def settings_sha256(self) -> str:
+        """SHA-256 of the settings, which follows from them and so is in no file of its own."""
+        return settings_digest(self.settings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,38 +203,52 @@ class Evaluation:
         """The nearest success at each point over all attacks."""
         return best_outcome(list(self.outcomes.values()))
 
+    @property
+    def accuracy(self) -> Estimate:
+        """The share of points decided correctly, before any attack."""
+        return _share(self.nearest.before == self.y, self.weights)
+
     def robust_accuracy(self, radius: float) -> Estimate:
         """The share of points decided correctly and not broken within a radius, in pixel units.
 
-        An upper bound, as another attack may break more; of the task's priors.
+        An upper bound, as another attack may break more; of the task's priors. Of an infinite
+        radius it is the share that withstood every attack.
+
+        Raises:
+            BayesgapError: the radius is no number, or below 0.
         """
-        nearest = self.nearest
-        stands = (nearest.before == self.y) & ~(nearest.sizes <= radius)
-        return _share(stands, self.weights)
+        nearest, within = self.nearest, _radius(radius)
+        broken = nearest.sizes.isfinite() & (nearest.sizes <= within)
+        return _share((nearest.before == self.y) & ~broken, self.weights)
 
     def certified_accuracy(self, radius: float) -> Estimate:
         """The share of points whose radius is proven to be larger, of the optimum.
 
         Raises:
-            BayesgapError: there are no certificates.
+            BayesgapError: there are no certificates, or the radius is no number, or below 0.
         """
         if self.bracket is None:
             raise BayesgapError(f"There are no certificates: {self.no_gap}.")
-        return _share(self.bracket.correct & (self.bracket.lower > radius), self.weights)
+        larger = self.bracket.lower > _radius(radius)
+        return _share(self.bracket.correct & larger, self.weights)
 
     def curve(self, radii: Sequence[float] | None = None) -> Curve:
         """Accuracies over radii, of the classifier and, where it is certified, of the optimum.
 
         Args:
             radii: The radii in pixel units; by default 41 of them, from 0 to the largest size.
+
+        Raises:
+            BayesgapError: a radius is no number, or below 0.
         """
         if radii is None:
             sizes = [self.nearest.sizes, *([self.bracket.lower] if self.bracket else [])]
             finite = torch.cat([each.double() for each in sizes])
             most = finite[finite.isfinite()].max().item() if finite.isfinite().any() else 1.0
             radii = torch.linspace(0, most, 41).tolist()
-        certified = None if self.bracket is None else [*map(self.certified_accuracy, radii)]
-        return Curve([*radii], [*map(self.robust_accuracy, radii)], certified)
+        asked = [*map(_radius, radii)]
+        certified = None if self.bracket is None else [*map(self.certified_accuracy, asked)]
+        return Curve(asked, [*map(self.robust_accuracy, asked)], certified)
 
     def explain(self, index: int) -> Explanation:
         """One point: what its nearest adversarial images are, and what changed in them.
@@ -238,15 +259,16 @@ class Evaluation:
         Raises:
             BayesgapError: there is no such point.
         """
-        if not isinstance(index, int) or not -len(self.y) <= index < len(self.y):
+        if not isinstance(index, Integral) or not -len(self.y) <= index < len(self.y):
             raise BayesgapError(f"There are points 0 to {len(self.y) - 1}; got {index!r}.")
-        return explained(self, index % len(self.y))
+        return explained(self, int(index) % len(self.y))
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers as JSON values; images and single points are in what `save` writes."""
         return {
             "format": "bayesgap.evaluation/1",
             **asdict(self.facts),
+            "settings_sha256": self.facts.settings_sha256,
             "best": self.best.record(),
             "by_class": {name: summary.record() for name, summary in self.by_class.items()},
             "attacks": {
@@ -298,12 +320,21 @@ class Evaluation:
     def __repr__(self) -> str:
         size = self.best.mean
         gap = f"no gap: {self.no_gap}" if self.gap is None else f"gap {self.gap:.3g}"
+        several = self.attacks if len(self.attacks) > 1 else {}
+        attacks = "".join(f"\n  {name}: {_short(each)}" for name, each in several.items())
         doubts = "".join(f"\n  doubt: {doubt}" for doubt in self.doubts)
         return (
             f"Evaluation({self.facts.classifier} on {self.facts.task}: "
             f"accuracy {self.best.clean_accuracy:.1%}, {len(self.y)} points, "
-            f"mean {self.best.norm.name} {size}, optimum's {self.optimum}, {gap}){doubts}"
+            f"mean {self.best.norm.name} {size}, optimum's {self.optimum}, {gap}){attacks}{doubts}"
         )
+
+
+def _short(summary: Summary) -> str:
+    """What one attack found, in a few words."""
+    if summary.success_rate is None:
+        return "nothing to break"
+    return f"broke {summary.success_rate:.1%}, mean {summary.norm.name} {summary.mean}"
 
 
 def measured(
@@ -370,6 +401,15 @@ def _different(names: Sequence[str]) -> list[str]:
     """The names of classes, told apart by their numbers where any two are alike."""
     alike = len(set(names)) < len(names)
     return [f"{name} ({k})" if alike else name for k, name in enumerate(names)]
+
+
+def _radius(given: object) -> float:
+    """A radius as a plain number."""
+    single = isinstance(given, Tensor) and given.ndim == 0
+    number = given.item() if single else given  # type: ignore[attr-defined]
+    if not isinstance(number, Real) or not float(number) >= 0:
+        raise BayesgapError(f"A radius is a number of pixel units, 0 or more; got {given!r}.")
+    return float(number)
 
 
 def _share(which: Bool[Tensor, " n"], weights: Float[Tensor, " n"]) -> Estimate:

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from bayesgap.errors import BayesgapError
+from bayesgap.errors import BayesgapError, did_you_mean
 from bayesgap.files import dump
 from bayesgap.images.celeba_cache import CROP as CROP  # an alias: others may import it from here
 from bayesgap.images.celeba_cache import IMAGE_SHAPE as IMAGE_SHAPE
@@ -197,7 +197,8 @@ def attribute_of(task: str) -> str:
     attributes = {task_name(attribute): attribute for attribute in ATTRIBUTES}
     if task not in attributes:
         raise BayesgapError(
-            f"There is no task {task!r} of CelebA; known are {', '.join(attributes)}."
+            f"There is no task {task!r} of CelebA.{did_you_mean(task, attributes)} Known are "
+            f"{', '.join(attributes)}."
         )
     return attributes[task]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bayesgap.errors import BayesgapError
+from bayesgap.errors import BayesgapError, did_you_mean
 from bayesgap.paper import fig1, fig4, fig6, fig7, fig11, fig12, gamma, table1, variants
 from bayesgap.paper.engine import Exhibit
 from bayesgap.paper.fig2 import exhibit as fig2
@@ -60,5 +60,6 @@ def choose(names: Sequence[str], exhibits: Sequence[Exhibit] = EXHIBITS) -> list
     for name in names:
         if name not in by_name:
             known = f"{ALL}, {', '.join(by_name)}"
-            raise BayesgapError(f"There is no figure or table {name!r}. Known are {known}.")
+            hint = did_you_mean(name, by_name)
+            raise BayesgapError(f"There is no figure or table {name!r}.{hint} Known are {known}.")
     return [by_name[name] for name in names or MAIN]

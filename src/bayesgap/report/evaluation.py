@@ -174,8 +174,7 @@ def tiles(evaluation: Evaluation) -> list[Tile]:
         evaluation: What `evaluate` found.
     """
     best = evaluation.best
-    # No size is below 0, so that this is the accuracy before any attack.
-    accuracy = evaluation.robust_accuracy(-1.0)
+    accuracy = evaluation.accuracy
     found = f"mean {best.norm.name} found against the classifier"
     if any(doubt.voids for doubt in evaluation.doubts):
         found += ", doubted"
@@ -276,6 +275,7 @@ def facts_table(evaluation: Evaluation) -> Table:
         ["points", f"{len(evaluation.y)} of shape {' × '.join(map(str, evaluation.x.shape[1:]))}"],
         ["points, SHA-256", facts.points_sha256],
         *([name.replace("_", " "), setting(value)] for name, value in facts.settings.items()),
+        ["settings, SHA-256", facts.settings_sha256],
         *([name, version] for name, version in facts.versions.items()),
     ]
     return Table(["what", "value"], [row for row in rows if row[1] != "None"], words=2)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bayesgap import files
-from bayesgap.errors import BayesgapError
+from bayesgap.errors import BayesgapError, did_you_mean
 from bayesgap.tasks.symmetry import asymmetric, symmetric
 from bayesgap.tasks.task import Task
 
@@ -168,9 +168,11 @@ def load_task(
     base, _, variant = str(name).partition("/")
     known = known_tasks(None if folder is None else Path(folder))
     if base not in known or variant not in VARIANTS:
-        names = (f"{base}/{variant}" for base in known for variant in VARIANTS)
+        names = [f"{other}/{kind}" for other in known for kind in VARIANTS]
+        whole = name if variant or base not in known else f"{base}/symmetric"
+        hint = did_you_mean(str(whole), names)
         raise BayesgapError(
-            f"There is no task {str(name)!r}. Known are {', '.join(names)}, "
+            f"There is no task {str(name)!r}.{hint} Known are {', '.join(names)}, "
             "and paths that end in .safetensors; `bayesgap fit` makes others."
         )
     chosen = [one for one in known[base] if version in (None, one.version)]

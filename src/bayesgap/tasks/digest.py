@@ -1,6 +1,8 @@
-"""Hashes of what a result rests on: a task, and points of it."""
+"""Hashes of what a result rests on: a task, points of it, and settings."""
 
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -34,3 +36,12 @@ def points_digest(x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]) -> str:
     """
     images, labels = x.double().contiguous(), y.long().contiguous()
     return hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
+
+
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """SHA-256, in hexadecimal, of settings, whatever their order.
+
+    Args:
+        settings: JSON values by name.
+    """
+    return hashlib.sha256(files.dump(dict(settings)).encode()).hexdigest()

@@ -23,8 +23,9 @@ from bayesgap.densities.fitting import (
 )
 from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
 from bayesgap.errors import BayesgapError
+from bayesgap.tasks.checks import check_floating
 from bayesgap.tasks.spread import Spread
-from bayesgap.tasks.task import Task, check_floating
+from bayesgap.tasks.task import Task
 
 NOISE_STD = 1e-3  # appendix B.2
 OUTLIER_VARIANCE = 0.5  # appendix B.2: D = 0.5

@@ -13,8 +13,9 @@ from bayesgap import files
 from bayesgap.densities.base import Density, check_count, check_density
 from bayesgap.densities.categorical import Categorical
 from bayesgap.densities.mfa import PARAMETERS, MixtureOfFactorAnalyzers
-from bayesgap.errors import BayesgapError
+from bayesgap.errors import BayesgapError, check_seed
 from bayesgap.tasks.bayes import OptimalClassifier, Rule, optimal_classifier
+from bayesgap.tasks.checks import check_floating, check_integers
 from bayesgap.tasks.spread import Spread
 
 TEMPERATURE_POINTS = 1_000  # samples whose median margin sets the default temperature
@@ -184,10 +185,10 @@ class Task:
             Images (n, C, H, W), float64, and their labels (n,), int64.
 
         Raises:
-            BayesgapError: n is no number of images, or a density draws no points.
+            BayesgapError: n is no number of images, the seed is none, or a density draws no points.
         """
         check_count(n)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(check_seed(seed))
         # torch refuses to draw none; one is drawn and left out.
         labels = torch.multinomial(self.priors, max(n, 1), replacement=True, generator=generator)
         labels = labels[:n]
@@ -206,10 +207,10 @@ class Task:
             Images (n, C, H, W), float64, and whether each comes from an outlier, (n,).
 
         Raises:
-            BayesgapError: labels out of range, or a density draws no points.
+            BayesgapError: labels out of range, a seed that is none, or a density draws no points.
         """
         self.check_labels(labels, len(labels))
-        return self._sample(labels.long(), torch.Generator().manual_seed(seed))
+        return self._sample(labels.long(), torch.Generator().manual_seed(check_seed(seed)))
 
     def _sample(
         self, labels: Int[Tensor, " n"], generator: torch.Generator
@@ -307,12 +308,8 @@ class Task:
 
     def check_labels(self, y: Tensor, n: int) -> None:
         """Refuse labels that are not one integer in 0 … classes − 1 for each of n images."""
-        if not isinstance(y, Tensor):
-            raise BayesgapError(f"Labels must be a torch tensor; got a {type(y).__name__}.")
-        if y.shape != (n,) or torch.is_floating_point(y):
-            raise BayesgapError(
-                f"{n} images need {n} integer labels; got {y.dtype} of shape {tuple(y.shape)}."
-            )
+        check_integers(y, n, classes=self.classes)
+        y = y.long()
         wrong = y[(y < 0) | (y >= self.classes)]
         if len(wrong):
             raise BayesgapError(
@@ -441,10 +438,3 @@ def check_task(task: object) -> None:
         raise BayesgapError(
             f"A task is needed, such as bayesgap.load_task gives; got a {type(task).__name__}."
         )
-
-
-def check_floating(x: Tensor) -> None:
-    """Refuse images that are no tensor of floating-point values."""
-    if not isinstance(x, Tensor) or not torch.is_floating_point(x):
-        kind = x.dtype if isinstance(x, Tensor) else f"a {type(x).__name__}"
-        raise BayesgapError(f"Images must be a floating-point torch tensor; got {kind}.")

@@ -297,3 +297,25 @@ def test_restarts_come_near_the_nearest_of_many_local_minima():
     assert (once / bound).mean() > 1.13  # 0.144 above, of which restarts leave two thirds
     assert (sizes / bound).mean() < 1.1
     assert (sizes / bound).median() < 1.01
+
+
+@pytest.mark.parametrize("facets", [10, 30])
+def test_restarts_find_facets_that_cross_no_way_to_a_sample(facets):
+    """The margin is the least of linear functions of very unequal steepness: a convex polytope."""
+    normals = normal(0, facets, 40).double()
+    normals = normals / normals.norm(dim=1, keepdim=True)
+    reach = 0.5 + 0.5 * uniform(1, facets).double()
+    steepness = 10 ** (2 * uniform(2, facets).double() - 1)
+
+    def gap(z):
+        return (steepness * (reach - z.flatten(1) @ normals.mT)).amin(dim=1)
+
+    machine = from_gap(gap)
+    x, pool = 0.05 * normal(3, 20, 1, 5, 8).double(), 3 * normals[:1].reshape(1, 1, 5, 8)
+    y = decisions(machine, x)
+    truth = (reach - x.flatten(1) @ normals.mT).amin(dim=1)
+    once = Closest(pool)(machine, x, y).sizes
+    found = Closest(pool, restarts=8)(machine, x, y).sizes
+    assert (found >= truth * (1 - 1e-9)).all()
+    assert (once / truth).mean() > 1.05
+    assert (found / truth).mean() < 1.02

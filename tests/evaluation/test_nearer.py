@@ -13,25 +13,25 @@ from bayesgap.evaluation.measure import Outcome, attack_decisions
 from bayesgap.evaluation.nearer import (
     Pool,
     certified_doubt,
+    changes_doubt,
     decided,
     differences_doubt,
     leaning_doubt,
-    pixels_doubt,
     restarts_doubt,
     turned_doubt,
 )
 from situations import Around, Plane, plane, soft_steps, task, triggered
-from toys import present
+from toys import from_gap, present
 
 POOL = task().sample(200, seed=1)[0].float()
-LOOKS = ["turned", "pixels", "differences", "restarts", "leaning"]
+LOOKS = ["turned", "changes", "differences", "restarts", "leaning"]
 
 
 def looks(classifier: nn.Module):
     """Each way to look, by its name."""
     ways = (
         partial(turned_doubt, pool=Pool(POOL, decisions(classifier, POOL))),
-        *(pixels_doubt, differences_doubt, restarts_doubt, leaning_doubt),
+        *(changes_doubt, differences_doubt, restarts_doubt, leaning_doubt),
     )
     return dict(zip(LOOKS, ways, strict=True))
 
@@ -84,12 +84,32 @@ def test_what_goes_on_beyond_the_boundary_is_found_and_voids_where_it_is_far(way
 def test_a_pixel_that_triggers_another_decision_is_found():
     net = Around(triggered)
     x, best = broken(net)
-    doubt = present(pixels_doubt(net, x, best))
+    doubt = present(changes_doubt(net, x, best))
     assert doubt.voids
     changed = x.clone()
     changed[:, 0, 0, 0] += 0.9 * best.sizes.float()
     assert (decided(net, changed) != best.before).any()
     assert "(1 of 200 such changes do)" in doubt.finding
+
+
+def test_a_spot_between_few_pixels_is_found_that_no_slope_leads_to():
+    """A half-plane at 1, and around the point a ring of another decision from 0.5 to 0.6."""
+    x = torch.zeros(1, 1, 1, 2).double()
+
+    def gap(z):
+        radius = z.flatten(1).norm(dim=1)
+        return torch.where((radius - 0.55).abs() < 0.05, -1.0, 1 - z.flatten(1)[:, 0])
+
+    net, end = from_gap(gap), torch.tensor([[[[1.001, 0.0]]]]).double()
+    label = torch.zeros(1).long()
+    best = Outcome(label, 1 - label, torch.tensor([1.001]).double(), end)
+    doubt = present(changes_doubt(net, x, best))
+    assert doubt.voids
+    share = (0.6**2 - 0.5**2) / 0.9**2  # of the ball that is searched
+    count = int(doubt.finding.split("(")[1].split()[0])
+    assert abs(count - 256 * share) < 4 * (256 * share) ** 0.5
+    far = Outcome(label, 1 - label, torch.tensor([0.5]).double(), end / 2)
+    assert changes_doubt(net, x, far) is None
 
 
 @pytest.mark.parametrize("change", [soft_steps, lambda z: z + 0.05 * (60 * z).sin()])

@@ -27,7 +27,8 @@ LOOKED_AT = 32  # points whose boundary is looked at
 COMPARED = 8  # points whose gradient is also taken by score differences
 DIRECTIONS = 1_024  # at most, along which differences are taken
 SCANNED = 4  # points whose pixels are changed one by one
-SHORT = 0.1  # share by which that change is shorter than what was found
+FEW_PIXELS, SCATTERED = 16, 256  # up to which, and how often, all are changed at random
+SHORT = 0.1  # share by which such a change is shorter than what was found
 RESTARTED, AGAIN = 16, 3  # points that descents start about, and how many at each
 STEP = 0.05  # of the distance found, over which differences are taken
 SHORTER = (0.02, 0.1)  # shares by which ways are shortened that are turned aside
@@ -162,10 +163,13 @@ def turned_doubt(
     )
 
 
-def pixels_doubt(classifier: nn.Module, x: Float[Tensor, "n C H W"], best: Outcome) -> Doubt | None:
-    """Does one pixel alone change a decision, by less than what was found? By decisions alone.
+def changes_doubt(
+    classifier: nn.Module, x: Float[Tensor, "n C H W"], best: Outcome
+) -> Doubt | None:
+    """Do changes that no slope leads to make another decision, nearer? By decisions alone.
 
-    No gradient leads to a pixel that matters beyond a threshold only, as a trigger does.
+    One pixel alone is changed, which matters beyond a threshold only where it is a trigger; and
+    where there are few pixels, random changes are tried as well.
 
     Args:
         classifier: The classifier that was attacked, in evaluation mode.
@@ -175,28 +179,34 @@ def pixels_doubt(classifier: nn.Module, x: Float[Tensor, "n C H W"], best: Outco
     Returns:
         A doubt whose evidence is nearer adversarial images; None where there are none.
     """
-    broken = Broken.some(classifier, x, best, SCANNED)
     generator, pixels = torch.Generator().manual_seed(0), x[0].numel()
-    chosen = torch.randperm(pixels, generator=generator)[:DIRECTIONS]
-    basis = torch.eye(pixels)[chosen].view(-1, *x.shape[1:]).to(broken.images)
-    flipped = torch.stack(
-        [
-            decided(classifier, image + (1 - SHORT) * size * way) != own.cpu()
-            for image, own, _, size, _ in zip(*broken, strict=True)
-            for way in (basis, -basis)
-        ]
-    ).view(len(broken.own), 2, -1)
-    points = flipped.flatten(1).any(dim=1)
-    if not points.any():
-        return None
-    return Doubt(
-        NOT_NEAREST,
-        f"one pixel alone, changed by {1 - SHORT:.0%} of the distance found, changes the decision "
-        f"on {int(points.sum())} of {len(points)} points ({int(flipped.any(dim=0).sum())} of "
-        f"{flipped[0].numel()} such changes do)",
-        "Attacks found no way to such pixels, which may be a trigger: sizes are too large.",
-        voids=points.double().mean().item() >= MOST,
-    )
+    axes = torch.eye(pixels)[torch.randperm(pixels, generator=generator)[:DIRECTIONS]]
+    ways = {f"one pixel alone, changed by {1 - SHORT:.0%} of": (SCANNED, torch.cat([axes, -axes]))}
+    if pixels <= FEW_PIXELS:
+        drawn = torch.randn(SCATTERED, pixels, generator=generator)
+        radii = torch.rand(SCATTERED, 1, generator=generator) ** (1 / pixels)  # uniform in a ball
+        scattered = radii * drawn / drawn.norm(dim=1, keepdim=True)
+        ways[f"a random change of up to {1 - SHORT:.0%} of"] = LOOKED_AT, scattered
+    for what, (count, changes) in ways.items():
+        broken = Broken.some(classifier, x, best, count)
+        changes = changes.view(-1, *x.shape[1:]).to(broken.images)
+        flipped = torch.stack(
+            [
+                decided(classifier, image + (1 - SHORT) * size * changes) != own.cpu()
+                for image, own, _, size, _ in zip(*broken, strict=True)
+            ]
+        )
+        points = flipped.any(dim=1)
+        if points.any():
+            return Doubt(
+                NOT_NEAREST,
+                f"{what} the distance found, changes the decision on {int(points.sum())} of "
+                f"{len(points)} points ({int(flipped.any(dim=0).sum())} of {len(changes)} such "
+                "changes do)",
+                "No slope leads there, as to a trigger: sizes are too large.",
+                voids=points.double().mean().item() >= MOST,
+            )
+    return None
 
 
 def certified_doubt(

@@ -34,8 +34,8 @@ from bayesgap.evaluation.measure import Outcome, attack_decisions, best_outcome,
 from bayesgap.evaluation.nearer import (
     Pool,
     certified_doubt,
+    changes_doubt,
     differences_doubt,
-    pixels_doubt,
     restarts_doubt,
     turned_doubt,
 )
@@ -187,7 +187,7 @@ class Run:
             add: Whether to add attacks.
             full: Whether to look by single pixels, differences of scores and restarts too.
         """
-        doubt = self._nearer(pixels=full, scores=full)
+        doubt = self._nearer(changes=full, scores=full)
         if doubt is None:
             return
         if not add or EXACT_OR_FREE & self.outcomes.keys():
@@ -195,7 +195,7 @@ class Run:
             return
         for attack in (Closest(self.pool, restarts=RESTARTS), self._without_gradients()):
             self.attack([attack])
-            again = self._nearer(pixels=full, scores=False)
+            again = self._nearer(changes=full, scores=False)
             if again is None:
                 break
         # What was found before attacks were added voids nothing any more.
@@ -214,7 +214,7 @@ class Run:
                 "points, or give a larger box.",
             )
 
-    def _nearer(self, *, pixels: bool, scores: bool) -> Doubt | None:
+    def _nearer(self, *, changes: bool, scores: bool) -> Doubt | None:
         """What the first way to look finds that finds nearer images."""
         best = self.nearest
         # Clipping brings points in the box nowhere farther, but only these.
@@ -222,7 +222,7 @@ class Run:
         if best.norm != L2 or not (best.sizes.isfinite() & (best.sizes > 0)).any():
             return None
         ways: list[Look] = [partial(turned_doubt, pool=self.decided_pool)]
-        ways += [pixels_doubt] if pixels else []
+        ways += [changes_doubt] if changes else []
         if scores and not EXACT_OR_FREE & self.outcomes.keys() and SATURATED not in self.names:
             ways += [differences_doubt, *([] if OF_GRADIENTS & self.names else [restarts_doubt])]
         found = (way(self.confined, self.x, best) for way in ways)

@@ -16,7 +16,7 @@ from bayesgap import files
 from bayesgap.densities.mfa import MixtureOfFactorAnalyzers
 from bayesgap.errors import BayesgapError
 from bayesgap.tasks.task import Task
-from strategies import PROPERTY, random_mixture, random_task
+from strategies import PROPERTY, random_mixture, random_task, without_shape_checks
 
 HEADER = {"kind": "thing", "format": 1, "metadata": {}}
 
@@ -136,6 +136,39 @@ def test_a_file_in_place_of_a_folder_is_named(tmp_path):
 
 def test_saving_to_a_folder_is_refused(tmp_path):
     refusal(random_mixture(0).save, tmp_path)
+
+
+@pytest.mark.parametrize("make", ["pipe", "link", "link to nothing"])
+def test_what_is_no_plain_file_is_not_replaced(tmp_path, make):
+    """A device such as /dev/full would be, by whoever may write there."""
+    path, plain = tmp_path / "a", tmp_path / "plain"
+    if make == "pipe":
+        os.mkfifo(path)
+    else:
+        plain.write_text("here") if make == "link" else None
+        path.symlink_to(plain)
+    before = path.lstat()
+    assert "no plain file to replace" in refusal(random_mixture(0).save, path)
+    assert path.lstat() == before
+    assert plain.exists() == (make == "link")
+    assert {*tmp_path.iterdir()} == ({path, plain} if make == "link" else {path})
+
+
+@pytest.mark.parametrize("path", [None, 3, "", "a\0b", b"a", ["a"]])
+def test_what_is_no_path_is_refused(path):
+    def save_thing(path):
+        files.save_tensors(path, {}, kind="thing", metadata={})
+
+    for use in (save_thing, load_thing, random_task(0).save):
+        with (
+            without_shape_checks(),
+            pytest.raises(BayesgapError, match=r"^A path is a text .*; got .*"),
+        ):
+            use(path)
+
+
+def test_a_path_may_be_a_text_or_like_one(tmp_path):
+    assert files.as_path(str(tmp_path)) == files.as_path(tmp_path) == tmp_path
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

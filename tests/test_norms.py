@@ -52,3 +52,25 @@ def test_workers_can_import_a_norm():
     again = pickle.loads(pickle.dumps(L2))
     assert again == L2
     assert again.measure is L2.measure
+
+
+@pytest.mark.parametrize(
+    ("measure", "said"),
+    [
+        (lambda rows: 1 / 0, "failed: ZeroDivisionError: division by zero"),
+        (lambda rows: rows, r"must turn 3 rows into a tensor of as many sizes; it gave \(3, 4\)"),
+        (lambda rows: rows.norm(), r"of as many sizes; it gave \(\), torch.float64"),
+        (lambda rows: rows.norm(dim=1).numpy(), "it gave a ndarray"),
+        (lambda rows: rows.norm(dim=1).to(torch.complex64), "of as many sizes"),
+        (lambda rows: -rows.norm(dim=1), "gave the size -2: sizes are 0 or more"),
+    ],
+)
+def test_a_measure_that_gives_no_sizes_is_refused(measure, said):
+    with pytest.raises(BayesgapError, match=rf"^The measure of the norm bad .*{said}.*\.$"):
+        Norm("bad", measure).size(torch.ones(3, 1, 2, 2))
+
+
+def test_sizes_are_double_precision_whatever_the_measure_gives():
+    assert Norm("mine", lambda rows: rows.norm(dim=1).float()).size(torch.ones(3, 4)).dtype == (
+        torch.float64
+    )

@@ -47,6 +47,18 @@ def check_seed(given: object) -> int:
     return check_integer(given, "seed", least=0, most=LARGEST_SEED)
 
 
+def near_names(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """The known names that one looks like, whatever its capitals; the likest first.
+
+    Args:
+        name: What was asked for, and is not known.
+        known: What could have been meant.
+        most: How many to give at most.
+    """
+    small = {each.lower(): each for each in known}
+    return [small[near] for near in difflib.get_close_matches(name.lower(), small, n=most)]
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A question after the known name that is most like another one, or nothing.
 
@@ -54,5 +66,5 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         name: What was asked for, and is not known.
         known: What could have been meant.
     """
-    near = difflib.get_close_matches(name, [*known], n=1)
+    near = near_names(name, known, 1)
     return f" Did you mean {near[0]}?" if near else ""

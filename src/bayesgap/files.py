@@ -8,6 +8,7 @@ release is refused in one sentence.
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,23 @@ FORMAT = 1
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)  # none that cannot compute
 
 
+def as_path(given: object) -> Path:
+    """The path that a user gives.
+
+    Args:
+        given: A text or an `os.PathLike` of one.
+
+    Raises:
+        BayesgapError: it is nothing of the kind, is empty, or holds a null byte.
+    """
+    text = given if isinstance(given, str) else None
+    if isinstance(given, os.PathLike):
+        text = os.fspath(given)
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise BayesgapError(f"A path is a text such as 'report.safetensors'; got {given!r}.")
+    return Path(text)
+
+
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then move it to `path` in one step.
 
@@ -32,9 +50,13 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         write: Called with the path of the temporary file, which it fills.
 
     Raises:
-        BayesgapError: the folder is missing or not writable.
+        BayesgapError: the folder is missing or not writable, or what is there is no plain file.
     """
     try:
+        # Not through links either: what is replaced would be the link.
+        if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+            kind = "a folder" if path.is_dir() else "a link or a device"
+            raise BayesgapError(f"Cannot write {path}: it is {kind}, no plain file to replace.")
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
         temporary = Path(name)
@@ -72,7 +94,7 @@ def save_tensors(
     # One entry only: safetensors writes several in any order, and equal files must be equal.
     header = {"bayesgap": dump({"kind": kind, "format": FORMAT, "metadata": metadata})}
     stored = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    write_whole(Path(path), lambda temporary: save_file(stored, temporary, metadata=header))
+    write_whole(as_path(path), lambda temporary: save_file(stored, temporary, metadata=header))
 
 
 def load_tensors(path: str | Path, *, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -85,7 +107,7 @@ def load_tensors(path: str | Path, *, kind: str) -> tuple[dict[str, Tensor], dic
     Raises:
         BayesgapError: there is no such file, it is damaged, or it is not a `kind`.
     """
-    path = Path(path)
+    path = as_path(path)
     if not path.is_file():
         raise BayesgapError(f"There is no file {path}.")
     try:

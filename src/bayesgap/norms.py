@@ -50,8 +50,32 @@ class Norm:
         return self.name.lower()
 
     def size(self, change: Float[Tensor, "n *image"]) -> Float[Tensor, " n"]:
-        """The size of each perturbation (n, *image), float64, in pixel units."""
-        return self.measure(change.double().flatten(1))
+        """The size of each perturbation (n, *image), float64, in pixel units.
+
+        Raises:
+            BayesgapError: its measure failed, or gave no tensor of sizes, 0 or more.
+        """
+        try:
+            sizes = self.measure(change.double().flatten(1))
+        except BayesgapError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(":. ")
+            raise BayesgapError(f"The measure of the norm {self.name} failed: {reason}.") from error
+        given = f"a {type(sizes).__name__}"
+        if isinstance(sizes, Tensor):
+            given = f"{tuple(sizes.shape)}, {sizes.dtype}"
+        if not isinstance(sizes, Tensor) or sizes.shape != (len(change),) or sizes.is_complex():
+            raise BayesgapError(
+                f"The measure of the norm {self.name} must turn {len(change)} rows into a tensor "
+                f"of as many sizes; it gave {given}."
+            )
+        if (sizes < 0).any():
+            raise BayesgapError(
+                f"The measure of the norm {self.name} gave the size {sizes.min().item():g}: sizes "
+                "are 0 or more."
+            )
+        return sizes.double()
 
 
 def euclidean(rows: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:

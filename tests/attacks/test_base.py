@@ -3,10 +3,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from bayesgap.attacks import base
 from bayesgap.attacks.base import Adversarials, Attack, BestOf, best_of
-from bayesgap.attacks.boundary import BoundaryWalk
+from bayesgap.attacks.boundary_walk import BoundaryWalk
 from bayesgap.attacks.library import ddn
 from bayesgap.attacks.linear import LinearClosedForm
 from bayesgap.attacks.named import named_attack
@@ -280,6 +281,9 @@ GOOD_X, GOOD_Y = torch.zeros(4, 1, 1, D), torch.zeros(4, dtype=torch.int64)
         (GOOD_X, GOOD_Y.bool(), "torch.bool"),
         (GOOD_X, GOOD_Y - 2, "-2"),
         (GOOD_X, GOOD_Y + 7, "7"),
+        (GOOD_X.to("meta"), GOOD_Y, "Images must .* on the device meta"),
+        (GOOD_X, GOOD_Y.to("meta"), "Labels must .* on the device meta"),
+        (GOOD_X.to_sparse(), GOOD_Y, "Images must .* torch.sparse_coo tensor"),
     ],
     ids=[
         "NaN",
@@ -293,6 +297,9 @@ GOOD_X, GOOD_Y = torch.zeros(4, 1, 1, D), torch.zeros(4, dtype=torch.int64)
         "bool labels",
         "negative label",
         "label beyond the classes",
+        "images without numbers",
+        "labels without numbers",
+        "sparse images",
     ],
 )
 def test_input_that_no_attack_can_work_on_is_refused_in_a_sentence(x, y, word):
@@ -318,7 +325,10 @@ def test_logits_that_are_no_table_are_refused_by_an_attack_too():
 
 @pytest.mark.parametrize(
     ("returned", "said"),
-    [(lambda x: x[:1], r"returned \(1, 1, 1, 3\)"), (lambda x: x.numpy(), "returned a ndarray")],
+    [
+        (lambda x: x[:1], r"returned \(1, 1, 1, 3\)"),
+        (lambda x: x.numpy(), "returned a ndarray"),
+    ],
 )
 def test_an_attack_that_returns_no_images_is_refused(returned, said):
     x, y = points()
@@ -438,3 +448,15 @@ def test_what_does_not_hold_a_real_number_for_each_pixel_is_no_image(change, sai
     net = Function(lambda x: change(x[:, 0, 0, :2]), torch.float32)
     with pytest.raises(BayesgapError, match=f"into {said}: see bayesgap.as_classifier"):
         decisions(net, x)
+
+
+def test_an_attack_that_takes_the_classifiers_numbers_away_is_a_sentence():
+    class Away(Attack):
+        def run(self, classifier, x, y):
+            classifier.to("meta")
+            return x
+
+    x, _ = points()
+    network = nn.Sequential(nn.Flatten(), nn.Linear(D, 2)).to(x.dtype)
+    with pytest.raises(BayesgapError, match=r"turned .* into a tensor on the device meta"):
+        Away()(network, x, decisions(network, x))

@@ -7,27 +7,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayesgap.attacks.boundary import (
-    BoundaryWalk,
+    TINY,
+    across,
     bisect,
     gaps,
     nearest_of_each,
+    nearest_success,
     norms,
+    settled,
+    unit,
     value_and_gradient,
     walk,
 )
-from bayesgap.attacks.library import ddn
+from bayesgap.attacks.named import named_attack
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import LinearSVM
+from bayesgap.errors import BayesgapError
 from toys import (
     SEEDS,
     Function,
-    Returns,
     from_gap,
-    mixture_task,
     normal,
     property_settings,
-    threshold_svm,
-    uniform,
 )
 
 
@@ -68,6 +69,54 @@ def test_value_and_gradient_are_those_of_the_function():
     torch.testing.assert_close(gradient, 3 * x.square())
     assert not value.requires_grad
     assert not x.requires_grad
+
+
+def test_units_have_length_1_and_the_way_of_what_they_are_of():
+    x = torch.cat([normal(0, 3, 1, 2, 2), torch.zeros(1, 1, 2, 2).double()])
+    torch.testing.assert_close(norms(unit(x)), torch.tensor([1.0, 1.0, 1.0, 0.0]).double())
+    assert torch.equal(unit(x), x / norms(x).clamp(min=TINY)[:, None, None, None])
+
+
+def test_what_has_no_gradient_or_a_backward_that_fails_is_a_sentence():
+    x = normal(0, 3, 1, 2, 2)
+    with pytest.raises(BayesgapError, match="have none with respect to the images"):
+        value_and_gradient(lambda z: z.detach().requires_grad_().flatten(1).sum(dim=1), x)
+    with pytest.raises(BayesgapError, match="backward pass failed: NotImplementedError: "):
+        value_and_gradient(lambda z: torch.unique(z, dim=0).flatten(1).sum(dim=1), x)
+
+
+# A tie: where the second of two logits is 0 as the first is, the first decides.
+CUT = Function(lambda x: torch.stack([0 * x[:, 0, 0, 0], (x[:, 0, 0, 0] - 0.5).relu()], dim=1))
+
+
+def test_a_decision_by_a_tie_is_another_without_a_gradient_and_0_with_one():
+    x, y = torch.tensor([0.2, 0.5, 0.7]).double().reshape(3, 1, 1, 1), torch.tensor([1, 1, 1])
+    gap = gaps(CUT, y)
+    assert gap(x).tolist() == [0.0, 0.0, (x[2] - 0.5).item()]
+    with torch.no_grad():
+        assert (gap(x) < 0).tolist() == [True, True, False]
+        assert not across(gap(x)).any()
+    own = gaps(CUT, torch.zeros(3).long())
+    with torch.no_grad():  # the first of the largest decides as before
+        assert (own(x) < 0).tolist() == [False, False, True]
+        assert across(own(x)).tolist() == [False, False, True]
+
+
+def test_a_success_by_a_tie_is_brought_near_the_boundary():
+    x, y = torch.full((2, 1, 1, 2), 1.0).double(), torch.tensor([1, 1])
+    far = nearest_success(CUT, x, y, [torch.tensor([[[[-3.0, 1.0]]], [[[1.0, 1.0]]]]).double()])
+    end = settled(gaps(CUT, y), x, far)
+    torch.testing.assert_close(norms(end - x), torch.tensor([0.5, 0.0]).double())
+    assert decisions(CUT, end).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "name", ["closest", "boundary-walk", "fmn", "pgd", "score-walk", "decision-walk"]
+)
+def test_attacks_count_a_tie_as_another_decision(name):
+    x, pool = torch.full((1, 1, 1, 2), 1.0), torch.tensor([[[[0.0, 1.0]]], [[[0.0, 0.0]]]])
+    found = named_attack(name, pool=pool)(CUT, x, torch.tensor([1]))
+    assert found.sizes.item() == pytest.approx(0.5, rel=0.01)
 
 
 def test_the_gap_is_negative_where_the_decision_is_another():
@@ -147,78 +196,6 @@ def test_a_walk_finds_the_nearest_point_of_a_ball(far):
     # A ray is left where a turn shortens it by less than 1e-5 of its length: turns that are
     # short may leave some hundred times that.
     torch.testing.assert_close(norms(z - x), expected, rtol=5e-3, atol=0)
-
-
-def test_a_boundary_walk_breaks_every_point_of_a_narrow_kernel_where_ddn_alone_does_not():
-    machine, pool = threshold_svm(20.0)
-    x = uniform(5, 40, 1, 2, 2)
-    y = decisions(machine, x)
-    assert 5 < y.sum() < 35
-    alone = ddn()(machine, x, y)
-    walked = BoundaryWalk(pool)(machine, x, y)
-    both = BoundaryWalk(pool, attacks=[ddn()])(machine, x, y)
-    assert alone.success.double().mean() < 0.9
-    assert walked.success.all()
-    assert both.success.all()
-    assert (both.sizes <= torch.minimum(alone.sizes, walked.sizes) * (1 + 1e-9)).all()
-
-
-@pytest.mark.parametrize("gamma", [500.0, 2000.0])
-def test_no_start_is_lost_to_the_rounding_of_a_very_narrow_kernel(gamma):
-    machine, pool = threshold_svm(gamma)
-    x = uniform(5, 500, 1, 2, 2)
-    assert BoundaryWalk(pool)(machine, x, decisions(machine, x)).success.all()
-
-
-def test_more_starts_are_never_worse():
-    task = mixture_task(0, 3)
-    optimal = task.bayes_classifier()
-    (x, _), (pool, _) = task.sample(15, seed=0), task.sample(60, seed=1)
-    y = decisions(optimal, x)
-    one, five = (BoundaryWalk(pool, samples=n)(optimal, x, y).sizes for n in (1, 5))
-    assert (five <= one * (1 + 1e-9)).all()
-    assert (five < 0.99 * one).any()
-
-
-def test_points_near_the_boundary_are_broken_though_the_start_is_far_away():
-    d, n = 11, 200
-    unit = normal(0, d) / normal(0, d).norm()
-    machine = LinearSVM(unit[None], torch.tensor([0.3]))
-    distance = torch.logspace(-5, 0, n).double()
-    x = normal(1, n, d)
-    x = x + (distance - x @ unit - machine.bias)[:, None] * unit
-    pool = (torch.tensor([[-100.0], [100.0]]) * unit).reshape(2, 1, 1, d)
-    found = BoundaryWalk(pool)(machine, x.reshape(n, 1, 1, d), torch.ones(n, dtype=torch.int64))
-    assert found.success.all()
-    # x's own distance is known to 1e-15 or so.
-    torch.testing.assert_close(found.sizes, distance, rtol=1e-9, atol=1e-13)
-
-
-def test_a_pool_without_another_class_is_an_honest_failure():
-    machine = LinearSVM(torch.tensor([[1.0, 0, 0]]), torch.tensor([-1.0]))
-    pool = uniform(0, 9, 1, 1, 3) - 1
-    x = pool[:4] - 0.5
-    found = BoundaryWalk(pool, samples=3)(machine, x, decisions(machine, x))
-    assert not found.success.any()
-    assert torch.isposinf(found.sizes).all()
-    assert torch.equal(found.images, x)
-
-
-def test_a_pool_may_lack_another_class_where_an_attack_finds_one():
-    machine = LinearSVM(torch.tensor([[1.0, 0, 0]]), torch.tensor([-1.0]))
-    x = torch.zeros(2, 1, 1, 3).double()
-    far = torch.tensor([2.0, 1.0, 0.0]).double()
-    found = BoundaryWalk(x, attacks=[Returns(lambda x: x + far)])(machine, x, decisions(machine, x))
-    torch.testing.assert_close(found.sizes, torch.ones(2).double(), rtol=1e-9, atol=0)
-
-
-@pytest.mark.parametrize("size", [0, 2])
-def test_of_a_pool_smaller_than_the_samples_asked_for_all_are_tried(size):
-    machine = LinearSVM(torch.tensor([[1.0, 0, 0]]), torch.tensor([0.0]))
-    pool = torch.tensor([[[[-1.0, 0, 0]]], [[[1.0, 0, 0]]]])[:size]
-    x = torch.full((1, 1, 1, 3), 0.5)
-    found = BoundaryWalk(pool, samples=3)(machine, x, decisions(machine, x))
-    assert found.success.item() == (size > 0)
 
 
 def test_the_nearest_of_each_other_decision_comes_from_near_to_far():

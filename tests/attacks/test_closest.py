@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 
 from bayesgap.attacks.base import Attack
-from bayesgap.attacks.boundary import BoundaryWalk, bisect, gaps, norms, slack
+from bayesgap.attacks.boundary import bisect, gaps, norms, slack
+from bayesgap.attacks.boundary_walk import BoundaryWalk
 from bayesgap.attacks.closest import PAIRS, Closest, _Pairs, descend
 from bayesgap.attacks.named import named_attack
 from bayesgap.classifiers.module import decisions

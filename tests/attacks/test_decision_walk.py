@@ -1,6 +1,6 @@
 import torch
 
-from bayesgap.attacks.boundary import BoundaryWalk
+from bayesgap.attacks.boundary_walk import BoundaryWalk
 from bayesgap.attacks.decision_walk import DecisionWalk
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import LinearSVM

@@ -8,7 +8,7 @@ import torch
 from sklearn.ensemble import RandomForestClassifier
 from torch import nn
 
-from bayesgap.attacks.boundary import BoundaryWalk
+from bayesgap.attacks.boundary_walk import BoundaryWalk
 from bayesgap.attacks.decision_walk import DecisionWalk
 from bayesgap.attacks.free_walk import shorten
 from bayesgap.attacks.queries import Queries

@@ -4,7 +4,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bayesgap.attacks.boundary import BoundaryWalk
+from bayesgap.attacks.boundary_walk import BoundaryWalk
 from bayesgap.attacks.ld_grad import LDGrad, TightLDGrad
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import LinearSVM

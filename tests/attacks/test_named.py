@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from bayesgap.attacks.base import Attack
-from bayesgap.attacks.boundary import BoundaryWalk
+from bayesgap.attacks.boundary_walk import BoundaryWalk
 from bayesgap.attacks.library import Foolbox
 from bayesgap.attacks.named import PRESETS, WITH_POOL, as_attack, named_attack
 from bayesgap.classifiers.module import decisions
@@ -143,7 +143,11 @@ def test_an_exception_inside_a_users_attack_is_a_sentence_with_its_cause(attack,
     assert machine.training
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+class OutOfTime(BaseException):
+    """As what cancels a task raises."""
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, GeneratorExit, OutOfTime])
 def test_an_interrupt_inside_a_users_attack_stays_one(stop):
     def interrupted(classifier, x, y):
         raise stop
@@ -151,6 +155,33 @@ def test_an_interrupt_inside_a_users_attack_stays_one(stop):
     machine, x = LinearSVM(normal(0, 1, 4), normal(1, 1)), normal(2, 6, 1, 2, 2)
     with pytest.raises(stop):
         as_attack(interrupted)(machine, x, decisions(machine, x))
+
+
+def test_an_attack_that_would_end_the_program_is_a_sentence():
+    def leaves(classifier, x, y):
+        raise SystemExit(3)
+
+    machine, x = LinearSVM(normal(0, 1, 4), normal(1, 1)), normal(2, 6, 1, 2, 2)
+    with pytest.raises(BayesgapError, match=r"^The attack leaves failed with SystemExit: 3$"):
+        as_attack(leaves)(machine, x, decisions(machine, x))
+
+
+@pytest.mark.parametrize("name", [None, 7, ""])
+def test_an_attack_whose_name_is_no_text_is_refused_at_once(name):
+    attack = Bad()
+    attack.name = name
+    with pytest.raises(BayesgapError, match=rf"^An attack's name is a text, .* Bad is {name!r}\.$"):
+        as_attack(attack)
+
+
+@pytest.mark.parametrize(
+    ("asked", "near"), [("DDN", "ddn"), (" Closest", "closest"), ("DeepFol", "deepfool")]
+)
+def test_a_name_is_looked_for_whatever_its_capitals(asked, near):
+    with pytest.raises(BayesgapError, match=f"Did you mean {near}\\?"):
+        named_attack(asked)
+    with pytest.raises(BayesgapError, match="no attack called 'ddnattack'; it has DDNAttack"):
+        named_attack("foolbox:ddnattack")
 
 
 def test_a_bug_of_this_package_stays_one(monkeypatch):

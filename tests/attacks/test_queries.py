@@ -1,7 +1,9 @@
+import pytest
 import torch
 
 from bayesgap.attacks.queries import Queries
 from bayesgap.classifiers.svm import LinearSVM
+from bayesgap.errors import BayesgapError
 from toys import Function, normal
 
 PLANE = torch.tensor([[1.0, 0, 0]])
@@ -84,3 +86,10 @@ def test_a_classifier_that_changes_its_input_changes_nothing_here():
     kept = z.clone()
     asked.far(torch.arange(1), z)
     assert torch.equal(z, kept)
+
+
+def test_a_classifier_that_drops_images_is_refused():
+    asked = asked_about(2, Function(lambda x: torch.unique(x.flatten(1)[:, :2], dim=0)))
+    z = torch.ones(2, 3, 1, 1, 3).double()
+    with pytest.raises(BayesgapError, match="This Function turned 6 images into 1 rows of logits"):
+        asked.gaps(torch.arange(2), z)

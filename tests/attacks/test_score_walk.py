@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from bayesgap.attacks.boundary import BoundaryWalk
+from bayesgap.attacks.boundary_walk import BoundaryWalk
 from bayesgap.attacks.score_walk import ScoreWalk
 from bayesgap.classifiers.module import decisions
 from bayesgap.classifiers.svm import LinearSVM

@@ -8,14 +8,15 @@ import torch
 from torch import nn
 
 import bayesgap
-from bayesgap.attacks.boundary import BoundaryWalk, value_and_gradient
+from bayesgap.attacks.boundary import value_and_gradient
+from bayesgap.attacks.boundary_walk import BoundaryWalk
 from bayesgap.attacks.library import ddn
 from bayesgap.classifiers.adapt import as_classifier
 from bayesgap.classifiers.adapted import Adapted
 from bayesgap.classifiers.module import decisions, evaluating, logits, margin
 from bayesgap.errors import BayesgapError
 from strategies import without_shape_checks
-from toys import normal, spherical_task, uniform
+from toys import Function, normal, spherical_task, uniform
 
 SHAPE = (1, 2, 2)
 D = 4
@@ -210,7 +211,7 @@ def test_a_batch_of_one_may_come_back_squeezed():
         (lambda out: torch.cat([out, out], dim=1), "gives 4 values an image, and there are 2"),
         (lambda out: out[:, :, None].expand(-1, -1, 3), r"turns 3 images into \(3, 2, 3\)"),
         (lambda out: out[:-1], r"\(2, 2\), not \(3, 2\)"),
-        (lambda out: None, "returns a NoneType of nothing"),
+        (lambda out: None, "returns None, which is no output"),
         (lambda out: "zero", "returns a str"),
     ],
 )
@@ -471,6 +472,11 @@ def test_a_function_whose_output_cannot_be_read_is_refused_for_that():
 # What is none
 
 
+class Predicts:
+    def predict(self, x):
+        return x
+
+
 @pytest.mark.parametrize(
     ("thing", "settings", "said"),
     [
@@ -480,14 +486,34 @@ def test_a_function_whose_output_cannot_be_read_is_refused_for_that():
         (network(), {"outputs": "scores"}, "Outputs are one of logits, .*; got 'scores'"),
         (network(), {"classes": 1}, "number of classes must be an integer, 2 or more; got 1"),
         (network(), {"classes": 2.0}, "2 or more; got 2.0"),
+        (network(), {"classes": "2"}, "2 or more; got '2'"),
         (network(), {"outputs": ["logits"]}, r"got \['logits'\]"),
         (network(), {"take": 1.5}, "take is an index, a key or an attribute's name; got 1.5"),
         (network(), {"take": True}, "got True"),
         (network(), {"shape": 28}, r"shape \(C, H, W\); got 28"),
-        (network(), {"labels": 2, "outputs": "labels"}, "must name each once; got 2"),
-        (network(), {"labels": "ab", "outputs": "labels"}, "must name each once; got 'ab'"),
+        (
+            network(),
+            {"labels": 2, "outputs": "labels"},
+            "in their order; got 2",
+        ),
+        (
+            network(),
+            {"labels": "ab", "outputs": "labels"},
+            "in their order; got 'ab'",
+        ),
         (network(), {"labels": [[0], [1]], "outputs": "labels"}, "must name each once"),
         (network(), {"labels": [0, 1, 1], "outputs": "labels"}, "must name each once"),
+        (network(), {"labels": {0, 1}, "outputs": "labels"}, "must name each once, in their order"),
+        (Predicts(), {}, r"this is a Predicts: give .* lambda x: model\.predict\(x\)"),
+        (lambda: network(), {}, "takes no images: give what it makes"),
+        (lambda x: network(), {}, "returns a Sequential, .*: give that instead"),
+        (lambda x: "logits", {}, "returns a str, which is no output"),
+        (lambda x: np.zeros((len(x), 2)) * 1j, {}, "no table of real numbers"),
+        (
+            network().to("meta"),
+            {},
+            "tensor of this Sequential must be a dense tensor .*device meta",
+        ),
         (network(3), {"classes": 3, "outputs": "one-logit"}, "are of two classes; there are 3"),
         (network(), {"shape": (4,)}, r"shape \(C, H, W\); got \(4,\)"),
         (network(), {"shape": (1, 0, 2)}, r"got \(1, 0, 2\)"),
@@ -496,11 +522,14 @@ def test_a_function_whose_output_cannot_be_read_is_refused_for_that():
             {"labels": ["a", "b"]},
             'labels=.* are for estimators and for outputs="labels"',
         ),
-        (network(), {"labels": ["a"], "outputs": "labels"}, r"must name each once; got \['a'\]"),
+        (
+            network(),
+            {"labels": ["a"], "outputs": "labels"},
+            r"in their order; got \['a'\]",
+        ),
         (after(torch.Tensor.to_sparse), {}, "returns a torch.sparse_coo tensor, and not a dense"),
         (after(lambda out: out + 1j), {}, "returns a torch.complex64 tensor, and not a dense"),
         (after(lambda out: out.to("meta")), {}, "returns a tensor on the device meta"),
-        (network().to("meta"), {}, "has parameters on the device meta, which hold no numbers"),
         (network(), {"shape": (1, 3, 3)}, r"This Sequential failed on images of \(3, 1, 3, 3\)"),
     ],
 )
@@ -531,6 +560,65 @@ def test_adapting_within_inference_mode_gives_what_can_be_attacked():
             (lambda x: x.flatten(1)[:, :2], {}),
         ):
             assert is_attacked(adapted(given, **settings))
+
+
+@pytest.mark.parametrize("outputs", ["labels", "probabilities", "one-logit"])
+def test_what_was_adapted_passes_through_as_it_is(outputs):
+    """Labels are one-hot rows, which look like probabilities that are taken for logits."""
+    change = {
+        "labels": lambda x: x.flatten(1)[:, :2].argmax(dim=1),
+        "probabilities": lambda x: x.flatten(1)[:, :2].softmax(dim=1),
+        "one-logit": lambda x: x.flatten(1)[:, 0],
+    }[outputs]
+    for given in (change, Function(change, torch.float32)):
+        classifier = adapted(given, outputs=outputs)
+        assert adapted(classifier) is classifier
+    with pytest.raises(BayesgapError, match="gives 2 values an image, and there are 3 classes"):
+        adapted(classifier, classes=3)
+
+
+@pytest.mark.filterwarnings("ignore::bayesgap.DoubtWarning")
+def test_labels_are_evaluated():
+    task = spherical_task([[0.0] * D, [1.0] * D], 0.01)
+    classifier = adapted(
+        lambda x: (x.flatten(1).sum(dim=1) > D / 2).long(), shape=(1, 1, D), outputs="labels"
+    )
+    report = bayesgap.evaluate(classifier, task, per_class=10)
+    assert report.best.success_rate == 1
+    assert report.ratio == pytest.approx(1, abs=0.01)
+
+
+def test_rows_of_0_and_a_single_1_may_be_logits_and_others_that_sum_to_1_may_not():
+    constant = Function(lambda x: torch.tensor([0.0, 1.0]).expand(len(x), 2), torch.float32)
+    assert adapted(constant) is constant
+    rough = Function(
+        lambda x: torch.where(
+            x.flatten(1).std(dim=1)[:, None] > 0.1, torch.tensor([1.0, 0.0]), x.flatten(1)[:, :2]
+        ),
+        torch.float32,
+    )
+    assert adapted(rough) is rough
+    with pytest.raises(BayesgapError, match='say outputs="probabilities"'):
+        adapted(lambda x: (20 * x.flatten(1)[:, :2]).softmax(dim=1))
+
+
+@pytest.mark.parametrize("shape", [np.array([1, 2, 2]), torch.Size([1, 2, 2]), [1, 2, np.int64(2)]])
+def test_a_shape_may_come_from_an_array(shape):
+    given = network()
+    with without_shape_checks():
+        assert adapted(given, shape=shape, classes=np.int64(2)) is given
+        read = adapted(
+            lambda x: x.flatten(1)[:, :2].argmax(1), outputs="labels", labels=np.arange(2)
+        )
+    assert read(images()).shape == (5, 2)
+
+
+def test_a_traced_module_that_fails_is_refused_with_why():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(after(lambda out: out.view(1, 2)), torch.zeros(1, *SHAPE))
+    with pytest.raises(BayesgapError, match=r"RuntimeError: shape '\[1, 2\]' is invalid for input"):
+        adapted(traced)
 
 
 def test_it_is_public_and_what_it_gives_is_evaluated():

@@ -6,7 +6,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bayesgap.classifiers import module
-from bayesgap.classifiers.module import check_labels, decisions, evaluating, logits, margin, placed
+from bayesgap.classifiers.module import (
+    check_labels,
+    decisions,
+    evaluating,
+    gradient_of,
+    logits,
+    margin,
+    outputs,
+    placed,
+)
 from bayesgap.errors import BayesgapError
 from strategies import without_shape_checks
 from toys import SEEDS, Function, normal, property_settings
@@ -121,7 +130,7 @@ def test_the_margin_is_negative_exactly_where_the_decision_is_another(seed, clas
     assert torch.equal(margin(table, y) < 0, decided != y)
 
 
-def test_evaluating_gives_every_module_back_its_own_mode():
+def test_evaluating_gives_every_networkback_its_own_mode():
     network = nn.Sequential(nn.Linear(2, 2), nn.Dropout(), nn.BatchNorm1d(2))
     network.train()
     network[2].eval()  # frozen statistics, as in fine-tuning
@@ -138,7 +147,7 @@ def test_evaluating_gives_the_modes_back_after_an_error_too():
     assert network[0].training
 
 
-def test_what_is_no_module_is_no_classifier():
+def test_what_is_no_networkis_no_classifier():
     with (
         without_shape_checks(),
         pytest.raises(BayesgapError, match=r"is a torch\.nn\.Module .* this is a function"),
@@ -258,11 +267,107 @@ def test_a_train_that_fails_is_not_kept_quiet_and_modes_come_back_nevertheless()
             super().train(mode)
 
     network = Stubborn(nn.Linear(2, 2), nn.Dropout())
-    with pytest.raises(RuntimeError, match="not again"), evaluating(network):
+    said = "This Stubborn cannot be put back into training mode by its own train: RuntimeError: not"
+    with pytest.raises(BayesgapError, match=said) as refusal, evaluating(network):
         pass
+    assert isinstance(refusal.value.__cause__, RuntimeError)
     assert network.training
     assert network[1].training
     assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_a_train_that_fails_leaves_what_was_raised_within_as_it_is():
+    class Frozen(nn.Linear):
+        def train(self, mode=True):
+            raise RuntimeError("frozen")
+
+    said = "This Sequential cannot be put into evaluation mode: RuntimeError: frozen"
+    network = nn.Sequential(Frozen(2, 2))
+    assert network.training
+    with pytest.raises(BayesgapError, match=said), evaluating(network):
+        pass
+    assert network.training
+    assert network[0].training
+
+
+class Uninitialised(nn.Module):
+    def __init__(self):
+        pass
+
+
+def test_a_network_that_was_never_initialised_is_refused_with_the_remedy():
+    holder = nn.Sequential()
+    holder.add_module("part", Uninitialised())
+    for network, name in ((Uninitialised(), "Uninitialised"), (holder, "Sequential")):
+        said = rf"This {name}, or a module in it, was never .* must call super\(\).__init__\(\)"
+        with pytest.raises(BayesgapError, match=said), evaluating(network):
+            pass
+
+
+def test_a_network_without_numbers_is_refused():
+    said = "Each tensor of this Linear must be a dense tensor .* on the device meta"
+    with pytest.raises(BayesgapError, match=said), evaluating(nn.Linear(2, 2, device="meta")):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda out: out.to("meta"), "tensor on the device meta"),
+        (lambda out: out.to_sparse(), "torch.sparse_coo tensor"),
+        (lambda out: out.to(torch.complex64), "torch.complex64 tensor"),
+    ],
+)
+def test_outputs_that_are_no_real_numbers_are_refused(change, said):
+    given = Function(lambda x: change(x.flatten(1)[:, :2]))
+    with pytest.raises(BayesgapError, match=f"this Function turned .* into a {said}"):
+        outputs(given, torch.rand(3, 1, 2, 2))
+
+
+class Backward(torch.autograd.Function):
+    """The identity with a backward of the test's own."""
+
+    @staticmethod
+    def forward(ctx, x, back):
+        ctx.back = back
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return ctx.back(gradient), None
+
+
+def raises(gradient):
+    raise NotImplementedError("no backward here")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda z: z.detach().requires_grad_(), "have none with respect to the images"),
+        (lambda z: z.detach() + torch.zeros(2, requires_grad=True), "have none"),
+        (lambda z: z.detach(), "have none with respect to the images"),
+        (lambda z: Backward.apply(z, lambda gradient: None), "have none"),
+        (lambda z: Backward.apply(z, raises), "failed: NotImplementedError: no backward here"),
+        (lambda z: Backward.apply(z, lambda gradient: gradient[:1, :1]), "failed: RuntimeError: "),
+        (lambda z: torch.unique(z, dim=0), "failed: NotImplementedError: "),
+        (
+            lambda z: torch.utils.checkpoint.checkpoint(torch.exp, z, use_reentrant=True),
+            "failed: RuntimeError: ",
+        ),
+    ],
+)
+def test_a_backward_pass_that_fails_is_a_sentence(change, said):
+    z = torch.rand(3, 2).requires_grad_()
+    with pytest.raises(BayesgapError, match=f"^This attack follows gradients, and .*{said}"):
+        gradient_of(change(z)[:, 0], z)
+
+
+def test_a_gradient_is_that_of_each_value_and_may_be_asked_for_again():
+    z = torch.rand(3, 2).requires_grad_()
+    value = z.square().sum(dim=1)
+    for again in (True, False):
+        torch.testing.assert_close(gradient_of(value, z, again=again), 2 * z.detach())
 
 
 def test_whatever_happens_to_modes_within_they_come_back():

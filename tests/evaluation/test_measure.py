@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bayesgap.classifiers.module import decisions
+from bayesgap.errors import BayesgapError
 from bayesgap.estimates import UNKNOWN, Estimate
 from bayesgap.evaluation.measure import (
     Gap,
@@ -403,3 +404,16 @@ def test_unchanged_pixels_lie_in_the_middle_of_a_bin():
     found = pixel_changes(x, x)
     (bin_,) = np.flatnonzero(found.counts)
     assert (found.edges[bin_], found.edges[bin_ + 1]) == (-1, 1)
+
+
+@pytest.mark.parametrize("box", [None, (-5.0, 5.0)])
+def test_an_attack_that_does_not_give_adversarials_is_refused(box):
+    class Own(Returns):
+        name = "own"
+
+        def __call__(self, classifier, x, y, *, norm=L2):
+            return x
+
+    x = normal(0, 4, 1, 1, 2)
+    with pytest.raises(BayesgapError, match=r"attack own gives Adversarials; .* a Tensor: leave"):
+        attack_decisions(first_pixel(), Own(mirrored), x, box=box)

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import re
 import warnings
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,11 @@ def quietly(*args, **settings) -> Evaluation:
 def report(**settings) -> Evaluation:
     known = spherical_task(MEANS, 0.04)
     return quietly(known.bayes_classifier(), known, **{"per_class": 20, **settings})
+
+
+@cache
+def plain() -> Evaluation:
+    return report()
 
 
 def test_accuracies_are_those_of_the_priors():
@@ -143,6 +150,13 @@ def test_equal_is_what_has_equal_content():
     assert one != "report"
 
 
+CLOSED = "closest"
+
+
+def edited(name, change):
+    return lambda tensors, metadata: tensors.update({name: change(tensors[name])})
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -152,15 +166,45 @@ def test_equal_is_what_has_equal_content():
         (lambda tensors, metadata: metadata.update(facts={}), "damaged"),
         (lambda tensors, metadata: metadata.update(passes=[1]), "damaged"),
         (lambda tensors, metadata: tensors.update(y=torch.zeros(3)), "damaged"),
+        (lambda tensors, metadata: metadata.update(passes={}), "its passes are of"),
+        (lambda tensors, metadata: metadata.update(passes={CLOSED: [1.0, -1.0, 1.0]}), "passes of"),
+        (lambda tensors, metadata: metadata.update(doubts=[{"name": 1}]), "holds 1 instead"),
+        (lambda tensors, metadata: metadata.update(no_gap=3), "holds 3 instead of a str"),
+        (lambda tensors, metadata: metadata["facts"].update(classifier=3), "holds 3 instead"),
+        (lambda tensors, metadata: metadata["facts"].update(class_names=["a"]), "one of 1 classes"),
+        (lambda tensors, metadata: metadata["facts"].update(settings=None), "holds None instead"),
+        (
+            lambda tensors, metadata: tensors.update(
+                {name: tensor[:0] for name, tensor in tensors.items()}
+            ),
+            "its x are no images",
+        ),
+        (edited("x", lambda x: x * torch.nan), "its x are no images"),
+        (edited("y", lambda y: y + 1), "its y are not one of 2 classes"),
+        (edited("y", lambda y: y.double()), "its y are not one of 2 classes"),
+        (edited("weights", lambda weights: 0 * weights), "its weights are not positive"),
+        (edited("weights", lambda weights: torch.nan * weights), "its weights are not positive"),
+        (edited("attack.0.after", lambda after: after - 1), "decisions after closest"),
+        (edited("attack.0.sizes", lambda sizes: 3 * sizes), "sizes .* are not the distances"),
+        (edited("attack.0.sizes", lambda sizes: 1.001 * sizes), "are not the distances"),
+        (edited("attack.0.sizes", lambda sizes: -sizes), "are not 0 or more"),
+        (edited("attack.0.sizes", lambda sizes: sizes[:3]), "are not 0 or more, one a point"),
+        (edited("attack.0.images", lambda images: images[:, :, :, :1]), "images beside sizes"),
+        (edited("optimum.lower", lambda lower: 2 * lower), "lower bounds do not lie between"),
+        (edited("optimum.lower", lambda lower: lower * torch.nan), "lower bounds do not lie"),
+        (edited("optimum.upper", lambda upper: 2 * upper), "upper bounds are not the distances"),
+        (edited("optimum.correct", lambda correct: correct.long()), "whether the optimum decides"),
+        (edited("optimum.target_class", lambda target: target + 2), "its target classes"),
+        (edited("optimum.source", lambda source: source - 5), "no numbers of components"),
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path, change, said):
-    found = report()
+    found = plain()
     tensors, metadata = tensors_of(found), metadata_of(found)
     change(tensors, metadata)
     path = tmp_path / "report.safetensors"
     save_tensors(path, tensors, kind="evaluation", metadata=metadata)
-    with pytest.raises(BayesgapError, match=said):
+    with without_shape_checks(), pytest.raises(BayesgapError, match=said):
         load_evaluation(path)
 
 
@@ -178,6 +222,15 @@ def test_a_point_is_explained():
     assert found.explain(-1).index == len(found.y) - 1
     with pytest.raises(BayesgapError, match="points 0 to 39; got 40"):
         found.explain(40)
+
+
+@pytest.mark.parametrize("index", ["0", None, 1.0, [0]])
+def test_a_point_is_named_by_an_integer_of_any_kind(index):
+    found = plain()
+    with without_shape_checks():
+        assert str(found.explain(np.int64(1))) == str(found.explain(1))  # type: ignore[arg-type]
+        with pytest.raises(BayesgapError, match=f"points 0 to 39; got {re.escape(repr(index))}"):
+            found.explain(index)
 
 
 def test_adversarial_images_stay_in_a_box():
@@ -253,3 +306,19 @@ def test_the_text_is_short_and_says_what_is_doubted():
     found = report(per_class=5)
     assert "tensor" not in repr(found)
     assert "doubt: too few points" in repr(found)
+
+
+RADII = [0.5, 1.0]
+
+
+@pytest.mark.parametrize("radii", [iter(RADII), np.array(RADII), torch.tensor(RADII), (0.5, 1.0)])
+def test_radii_may_come_one_by_one(radii):
+    found = plain()
+    with without_shape_checks():
+        assert found.curve(radii) == found.curve(RADII)
+
+
+@pytest.mark.parametrize("radii", ["12", 5, ["0.5"], [None], [[1.0, 2.0]]])
+def test_radii_that_are_no_numbers_are_refused(radii):
+    with without_shape_checks(), pytest.raises(BayesgapError, match=r"^(Radii are|A radius is) "):
+        plain().curve(radii)

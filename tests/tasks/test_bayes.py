@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from bayesgap.attacks.boundary import BoundaryWalk
+from bayesgap.attacks.boundary_walk import BoundaryWalk
 from bayesgap.attacks.ld_grad import LDGrad, TightLDGrad, differences
 from bayesgap.classifiers.module import decisions, placed
 from bayesgap.densities.mfa import MixtureOfFactorAnalyzers

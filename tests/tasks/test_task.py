@@ -730,3 +730,24 @@ def test_any_density_must_be_over_as_many_values_as_an_image_has():
     densities = [Laplace([0.0] * 4, 1.0), Laplace([0.0] * 5, 1.0)]
     with pytest.raises(BayesgapError, match="density of 'class 1' is over 5 values, images"):
         Task(densities, image_shape=(1, 2, 2))
+
+
+@pytest.mark.parametrize("priors", [["a", "b", "c"], "abc", 3 * [None], object()])
+def test_priors_that_are_no_numbers_are_refused(priors):
+    densities = random_task(0, classes=3).densities
+    shape = random_task(0, classes=3).image_shape
+    with without_shape_checks(), pytest.raises(BayesgapError, match=r"^Priors are numbers, one a"):
+        Task(densities, image_shape=shape, priors=priors)
+
+
+def test_images_and_labels_without_all_their_numbers_are_refused():
+    task = random_task(0)
+    x, y = task.sample(3, seed=0)
+    for images, said in (
+        (x.to("meta"), "on the device meta"),
+        (x.to_sparse(), "torch.sparse_coo"),
+    ):
+        with without_shape_checks(), pytest.raises(BayesgapError, match=f"Images must .*{said}"):
+            task.check_images(images)
+    with pytest.raises(BayesgapError, match=r"Labels must be a dense tensor .*meta"):
+        task.check_labels(y.to("meta"), 3)

@@ -7,7 +7,6 @@ libraries are written; what they return is verified by the classifier in its own
 """
 
 import copy
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -19,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bayesgap.attacks.box import Box, Within, nearest_within
-from bayesgap.errors import BayesgapError
+from bayesgap.errors import BayesgapError, near_names
 
 BOUNDS_MARGIN = 1.0  # steps that libraries measure in the box must not grow with it
 
@@ -36,7 +35,7 @@ def class_named(name: str, found: Mapping[str, type], library: str) -> type:
         BayesgapError: there is none; the sentence says which names are near.
     """
     if name not in found:
-        near = difflib.get_close_matches(name, found) or sorted(found)
+        near = near_names(name, found) or sorted(found)
         raise BayesgapError(f"{library} has no attack called {name!r}; it has {', '.join(near)}.")
     return found[name]
 

@@ -181,7 +181,7 @@ def blaming(attack: str) -> Iterator[None]:
         yield
     except BayesgapError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {error}".partition("\n")[0].removesuffix(": ")
         raise BayesgapError(f"The attack {attack} failed with {reason}") from error
 

@@ -1,20 +1,16 @@
-"""Walking along a decision boundary: the attack that does not flatter a classifier.
+"""The decision boundary as attacks meet it: margins, gradients, crossings, and walks along it.
 
-A gradient that vanishes, as an RBF SVM's does far from its support vectors, leaves gradient
-attacks with the easy points only, and the mean over their successes misleads. Here every image
-has a start that cannot fail: the nearest samples that the classifier puts into another class.
-The boundary between is found by bisection, then followed towards the image.
+What all walks rest on: where a segment crosses the boundary, how a success is brought near it yet
+clear of rounding, and which samples lie beyond it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from bayesgap.attacks.base import Attack
-from bayesgap.classifiers.module import decisions, margin, placed
-from bayesgap.errors import BayesgapError
+from bayesgap.classifiers.module import decisions, gradient_of, margin, placed
 
 BISECTIONS = 40  # of the way from an image to its end: 1e-12 of its length
 FIRST_BISECTIONS = 12  # enough where a walk follows
@@ -26,12 +22,6 @@ NUDGES = 4  # evaluations that show how far a gap is rounded
 LENGTHENING = 4.0  # factor by which a perturbation's extra length grows until the gap is clear of 0
 LONGEST = 1e-4  # share of its length beyond which a perturbation is not lengthened again
 TINY = 1e-30  # keeps vanished gradients from dividing by 0, in float32 too
-
-
-NO_GRADIENT = (
-    "This attack follows gradients, and the classifier's logits have none with respect to the "
-    "images: it detaches them, or computes outside torch."
-)
 
 Gap = Callable[[Tensor], Tensor]  # of images: positive where the decision is still the old one
 
@@ -55,6 +45,15 @@ def by_image(values: Tensor) -> Tensor:
     return values[:, None, None, None]
 
 
+def unit(x: Float[Tensor, "n *image"]) -> Float[Tensor, "n *image"]:
+    """x_i / ‖x_i‖₂ of each image; zeros of zeros.
+
+    Args:
+        x: The images, or differences of images.
+    """
+    return x / by_image(norms(x).clamp(min=TINY))
+
+
 def value_and_gradient(
     function: Gap, x: Float[Tensor, "n C H W"]
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n C H W"]]:
@@ -65,26 +64,43 @@ def value_and_gradient(
         x: The images.
 
     Raises:
-        BayesgapError: it has no gradient.
+        BayesgapError: it has no gradient, or its backward pass failed.
     """
     with torch.enable_grad():
         z = x.detach().requires_grad_()
         value = function(z)
-        if not value.requires_grad:
-            raise BayesgapError(NO_GRADIENT)
-        (gradient,) = torch.autograd.grad(value.sum(), z)
-    return value.detach(), gradient
+        return value.detach(), gradient_of(value, z)
 
 
 def gaps(classifier: nn.Module, y: Int[Tensor, " n"]) -> Gap:
     """The margin of y as a function of the images: negative where the decision is another.
 
+    Where logits are equal the margin is 0, and the first of them decides: without a gradient, a
+    decision that is another by such a tie has the negative number that is next to 0.
+
     Args:
         classifier: The classifier that decides.
         y: The class whose margin is meant, for each image.
     """
-    # Of a copy, for a forward may change its input in place; its logits may have another dtype.
-    return lambda images: margin(classifier(images.clone()), y).to(images.dtype)
+
+    def gap(images: Tensor) -> Tensor:
+        logits = classifier(images.clone())  # a forward may change its input in place
+        value: Tensor = margin(logits, y).to(images.dtype)
+        if torch.is_grad_enabled():
+            return value
+        tied = (logits.argmax(dim=1) != y) & (value >= 0)
+        return torch.where(tied, -torch.finfo(value.dtype).tiny, value)
+
+    return gap
+
+
+def across(gap: Float[Tensor, " n"]) -> Bool[Tensor, " n"]:
+    """Whether decisions are others by more than a tie.
+
+    Args:
+        gap: The value of a gap at each image.
+    """
+    return gap < -torch.finfo(gap.dtype).tiny
 
 
 def bisect(
@@ -101,45 +117,14 @@ def bisect(
         z: The other end of each segment.
         steps: How often to halve each segment.
     """
-    low = torch.zeros_like(norms(x))
-    high = torch.ones_like(low)
+    low, high = torch.zeros_like(norms(x)), torch.ones_like(norms(x))
     with torch.no_grad():
         for _ in range(steps):
             middle = (low + high) / 2
-            crossed = gap(x + by_image(middle) * (z - x)) < 0
+            crossed = across(gap(x + by_image(middle) * (z - x)))
             high = torch.where(crossed, middle, high)
             low = torch.where(crossed, low, middle)
     return torch.where(by_image(high < 1), x + by_image(high) * (z - x), z)
-
-
-def nearest_crossing(
-    classifier: nn.Module,
-    x: Float[Tensor, "n C H W"],
-    y: Int[Tensor, " n"],
-    starts: Iterable[Float[Tensor, "n C H W"]],
-    steps: int,
-) -> Float[Tensor, "n C H W"]:
-    """Bring each start onto the boundary and walk from there; the nearest end of each image.
-
-    An image none of whose starts lies on the far side comes back itself.
-
-    Args:
-        classifier: The classifier whose boundary is meant, with gradients.
-        x: The images.
-        y: The decision on each image.
-        starts: Points to start from, one for each image at a time.
-        steps: The largest number of turns of each walk.
-    """
-    gap = gaps(classifier, y)
-
-    def candidates() -> Iterator[Float[Tensor, "n C H W"]]:
-        for start in starts:
-            crossing = bisect(gap, x, start, FIRST_BISECTIONS)
-            walked = walk(classifier, x, y, crossing, steps)
-            # Rounding may take the end back to the near side; then the start is not lost with it.
-            yield from (start, crossing, beyond(gap, x, walked))
-
-    return settled(gap, x, nearest_success(classifier, x, y, candidates()))
 
 
 def nearest_success(
@@ -161,7 +146,6 @@ def nearest_success(
     best, best_norm = x, torch.full_like(norms(x), torch.inf)
     for z in candidates:
         with torch.no_grad():
-            # Not by the gap: where logits are equal it is 0, and the first of them decides.
             stays = classifier(z.clone()).argmax(dim=1) == y
         reached = norms(z - x).masked_fill(stays, torch.inf)
         nearer = reached < best_norm
@@ -187,7 +171,13 @@ def settled(
     """
     end = beyond(gap, x, bisect(gap, x, z, bisections))
     with torch.no_grad():
-        return torch.where(by_image(gap(end) < 0), end, z)
+        clear = across(gap(end))
+        end = torch.where(by_image(clear), end, z)
+        if (clear | (norms(z - x) == 0)).all():
+            return end
+        # Some are successes by a tie: twice its gap is more than one.
+        tied = beyond(gap, x, bisect(lambda images: 2 * gap(images), x, z, bisections))
+        return torch.where(by_image(~clear & (gap(tied) < 0)), tied, end)
 
 
 def beyond(
@@ -253,11 +243,9 @@ def walk(
         _, gradient = value_and_gradient(gap, z[rows])
         ray = z[rows] - x[rows]
         radius = norms(ray)
-        direction = ray / by_image(radius.clamp(min=TINY))
-        normal = -gradient / by_image(norms(gradient).clamp(min=TINY))
+        direction, normal = unit(ray), -unit(gradient)
         foot = by_image((direction * normal).flatten(1).sum(dim=1)) * normal
-        turned = direction + by_image(turns[rows]) * (foot - direction)
-        turned = turned / by_image(norms(turned).clamp(min=TINY))
+        turned = unit(direction + by_image(turns[rows]) * (foot - direction))
         slope = (gradient * turned).flatten(1).sum(dim=1)
         reached, crossed = _shorten(gap, x[rows], turned, radius, slope)
         z[rows] = torch.where(by_image(crossed), x[rows] + by_image(reached) * turned, z[rows])
@@ -285,15 +273,14 @@ def _shorten(
     """
     with torch.no_grad():
         value = gap(x + by_image(radius) * direction)
-        crossed = value < 0
+        crossed = across(value)
         low, high = torch.zeros_like(radius), radius
         for evaluation in range(CROSSINGS):
             # Newton's point, a little short of the crossing so that it stays on the far side.
-            step = value / slope.clamp(max=-TINY) * (1 - 0.1 ** (evaluation + 1))
-            trial = high - step
+            trial = high - value / slope.clamp(max=-TINY) * (1 - 0.1 ** (evaluation + 1))
             trial = torch.where((trial > low) & (trial < high), trial, (low + high) / 2)
             there = gap(x + by_image(trial) * direction)
-            beyond = there < 0
+            beyond = across(there)
             high = torch.where(beyond, trial, high)
             value = torch.where(beyond, there, value)
             low = torch.where(beyond, low, trial)
@@ -322,8 +309,7 @@ def nearest_samples(
         return
     pool, decided, distances = _measured(classifier, x, pool)
     distances = distances.masked_fill(decided[None] == y[:, None], torch.inf)
-    nearest = distances.topk(min(count, len(pool)), largest=False).indices
-    for index in nearest.unbind(dim=1):
+    for index in distances.topk(min(count, len(pool)), largest=False).indices.unbind(dim=1):
         yield pool[index]
 
 
@@ -366,57 +352,6 @@ def _measured(
     pool = placed(classifier, pool)
     decided = decisions(classifier, pool).to(x.device)
     return pool, decided, torch.cdist(x.flatten(1), pool.flatten(1))
-
-
-class BoundaryWalk(Attack):
-    """Walks from every start at hand along the boundary to the point nearest to the image.
-
-    Starts are the successes of other attacks, and the nearest samples that the classifier puts
-    into another class; the latter exist for every image.
-    """
-
-    name = "boundary-walk"
-
-    def __init__(
-        self,
-        pool: Float[Tensor, "m C H W"],
-        *,
-        attacks: Sequence[Attack] = (),
-        samples: int = 1,
-        steps: int = 20,
-    ):
-        """Hold the starting points.
-
-        Args:
-            pool: Images to start from, such as samples of the task; for each decision that is
-                attacked, at least one of another.
-            attacks: Attacks whose successes to start from as well.
-            samples: How many images of the pool, the nearest ones, to walk from.
-            steps: The largest number of turns of each walk.
-        """
-        self.pool = pool
-        self.attacks = tuple(attacks)
-        self.samples = samples
-        self.steps = steps
-
-    def run(
-        self, classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]
-    ) -> Float[Tensor, "n C H W"]:
-        """Walk from each start.
-
-        Args:
-            classifier: The classifier to attack, with gradients.
-            x: The images.
-            y: The decision on each image.
-        """
-        return nearest_crossing(classifier, x, y, self._starts(classifier, x, y), self.steps)
-
-    def _starts(
-        self, classifier: nn.Module, x: Float[Tensor, "n C H W"], y: Int[Tensor, " n"]
-    ) -> Iterator[Float[Tensor, "n C H W"]]:
-        for attack in self.attacks:
-            yield attack(classifier, x, y).images.to(x)
-        yield from nearest_samples(classifier, x, y, self.pool, self.samples)
 
 
 def slack(

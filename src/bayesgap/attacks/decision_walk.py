@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bayesgap.attacks.boundary import TINY, by_image, norms
+from bayesgap.attacks.boundary import by_image, unit
 from bayesgap.attacks.directions import Cosines
 from bayesgap.attacks.free_walk import Compass, FreeWalk
 from bayesgap.attacks.queries import Queries
@@ -54,9 +54,8 @@ class SignCompass:
         self.basis = Cosines(asked.x.shape[1:], asked.x)
         self.count = min(directions, len(self.basis.frequency))
         self.cost = self.count + 2 * ANGLES
-        ray = asked.best - asked.x
-        self.normal = ray / by_image(norms(ray).clamp(min=TINY))
-        self.step = (1 / (1 + self.basis.frequency)).repeat(len(ray), 1)
+        self.normal = unit(asked.best - asked.x)
+        self.step = (1 / (1 + self.basis.frequency)).repeat(len(asked.x), 1)
         self.bit = torch.zeros_like(self.step)
         self.side = 1.0
 
@@ -80,8 +79,7 @@ class SignCompass:
         steps.scatter_(1, index, bit * self.step[rows].gather(1, index))
         self._follow(rows, index, bit)
         change = self.basis.combined(steps)
-        change = change - by_image((change * normal).flatten(1).sum(dim=1)) * normal
-        change = change / by_image(norms(change).clamp(min=TINY))
+        change = unit(change - by_image((change * normal).flatten(1).sum(dim=1)) * normal)
         angle = self._angle(rows, change, length)
         self.normal[rows] = by_image(angle.cos()) * normal + by_image(angle.sin()) * change
         return self.normal[rows]

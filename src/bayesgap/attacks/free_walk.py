@@ -24,7 +24,7 @@ from bayesgap.attacks.boundary import (
     bisect,
     by_image,
     nearest_samples,
-    norms,
+    unit,
 )
 from bayesgap.attacks.queries import Queries
 from bayesgap.errors import BayesgapError
@@ -244,8 +244,7 @@ def _turn(
     turns: Float[Tensor, " r"],
 ) -> Float[Tensor, " r"]:
     """Turn rays towards normals by several shares of the way; the share to go on with."""
-    ray = asked.best[rows] - asked.x[rows]
-    direction = ray / by_image(norms(ray).clamp(min=TINY))
+    direction = unit(asked.best[rows] - asked.x[rows])
     foot = by_image((direction * normal).flatten(1).sum(dim=1)) * normal
     shares = turns[:, None] * torch.tensor(TURNS).to(turns)
     turned = direction[:, None] + shares[..., None, None, None] * (foot - direction)[:, None]

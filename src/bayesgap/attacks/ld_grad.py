@@ -14,10 +14,10 @@ from bayesgap.attacks.boundary import (
     TINY,
     Gap,
     by_image,
-    nearest_crossing,
     norms,
     value_and_gradient,
 )
+from bayesgap.attacks.boundary_walk import nearest_crossing
 from bayesgap.classifiers.module import margin
 from bayesgap.tasks.bayes import BayesClassifier
 

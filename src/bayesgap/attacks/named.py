@@ -17,7 +17,7 @@ from bayesgap.attacks.adapters import not_installed
 from bayesgap.attacks.adv_lib import AdvLib
 from bayesgap.attacks.art import ART
 from bayesgap.attacks.base import Adversarials, Attack, blaming
-from bayesgap.attacks.boundary import BoundaryWalk
+from bayesgap.attacks.boundary_walk import BoundaryWalk
 from bayesgap.attacks.closed_form import ClosedForm
 from bayesgap.attacks.closest import RESTARTED, RESTARTS, Closest
 from bayesgap.attacks.decision_walk import DecisionWalk
@@ -177,8 +177,18 @@ def as_attack(attack: object, *, pool: Float[Tensor, "m C H W"] | None = None) -
             others need none.
 
     Raises:
-        BayesgapError: it is nothing of the kind.
+        BayesgapError: it is nothing of the kind, or its own name is no text.
     """
+    made = _made(attack, pool)
+    if not (isinstance(made.name, str) and made.name):
+        raise BayesgapError(
+            f"An attack's name is a text, by which results call it; that of this "
+            f"{type(made).__name__} is {made.name!r}."
+        )
+    return made
+
+
+def _made(attack: object, pool: Float[Tensor, "m C H W"] | None) -> Attack:
     if isinstance(attack, str | Installed):
         name = attack.name if isinstance(attack, Installed) else attack
         return named_attack(name, pool=pool)

@@ -7,7 +7,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from bayesgap.attacks.boundary import TINY
-from bayesgap.classifiers.module import CHUNK, margin
+from bayesgap.classifiers.module import CHUNK, kind_of, margin
+from bayesgap.errors import BayesgapError
 
 
 class Queries:
@@ -96,6 +97,11 @@ class Queries:
     def _gap(self, images: Float[Tensor, "m C H W"], y: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
         with torch.no_grad():
             logits = self.classifier(images).to(self.x)
+        if len(logits) != len(images):
+            raise BayesgapError(
+                f"This {kind_of(self.classifier)} turned {len(images)} images into {len(logits)} "
+                "rows of logits: it must decide each image, whatever the others are."
+            )
         gap = margin(logits, y)
         # Where logits are equal the margin is 0, and the first of them decides.
         gap = torch.where(logits.argmax(dim=1) == y, gap, gap.clamp(max=-TINY))

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bayesgap.attacks.boundary import TINY, by_image, norms
+from bayesgap.attacks.boundary import TINY, by_image, unit
 from bayesgap.attacks.directions import Cosines
 from bayesgap.attacks.free_walk import Compass, FreeWalk, shorten
 from bayesgap.attacks.queries import Queries
@@ -77,8 +77,7 @@ class SlopeCompass:
     def _chosen(self, rows: Int[Tensor, " r"]) -> Int[Tensor, " n"]:
         """For each image the spread whose slopes lead to the nearest success."""
         index = self.prior.topk(self.tried).indices.expand(len(rows), self.tried)
-        ray = self.asked.best[rows] - self.asked.x[rows]
-        ray = ray / by_image(norms(ray).clamp(min=TINY))
+        ray = unit(self.asked.best[rows] - self.asked.x[rows])
         turned, slopes = [], []
         for length in self._lengths(rows).unbind(dim=1):
             slopes.append(self._slopes(rows, index, length))

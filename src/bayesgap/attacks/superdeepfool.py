@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from bayesgap.attacks.base import Attack
 from bayesgap.attacks.boundary import (
-    NO_GRADIENT,
     SAFETY,
     TINY,
     bisect,
@@ -19,6 +18,7 @@ from bayesgap.attacks.boundary import (
     norms,
     settled,
 )
+from bayesgap.classifiers.module import gradient_of
 from bayesgap.errors import BayesgapError
 
 ROUNDS = 20  # of DeepFool and projection, at most; most images take 2 to 5
@@ -151,15 +151,13 @@ def _nearest_boundary(
         z = z.detach().requires_grad_()
         # A copy, for a forward may change its input in place.
         logits = classifier(z.clone()).to(z.dtype)
-        if not logits.requires_grad:
-            raise BayesgapError(NO_GRADIENT)
         own = torch.nn.functional.one_hot(y, logits.shape[1]).bool()
         others = logits.masked_fill(own, -torch.inf)
         largest = others.topk(min(candidates, logits.shape[1] - 1)).values
         margins = logits[own][:, None] - largest
     distance, normal = torch.full_like(norms(z.detach()), torch.inf), torch.zeros_like(z)
     for margin in margins.unbind(dim=1):
-        (gradient,) = torch.autograd.grad(margin.sum(), z, retain_graph=True)
+        gradient = gradient_of(margin, z, again=True)
         slope = norms(gradient)
         reach = margin.detach() / slope
         nearer = (reach < distance) & (slope > TINY)

@@ -1,5 +1,6 @@
 """A classifier of this package made of whatever a user has."""
 
+import inspect
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from numbers import Integral
@@ -98,9 +99,11 @@ def _of(thing: object, shape: tuple[int, ...], reading: Reading) -> nn.Module:
         return _of_estimator(thing, shape, reading)
     if callable(thing):
         return _of_function(thing, shape, reading)
+    asked = hasattr(thing, "predict")
+    remedy = ": give a function that asks it, lambda x: model.predict(x)" if asked else ""
     raise BayesgapError(
         "A classifier is a torch module, a fitted scikit-learn classifier or a function of images; "
-        f"this is a {type(thing).__name__}."
+        f"this is a {type(thing).__name__}{remedy}."
     )
 
 
@@ -118,7 +121,8 @@ def _checked_labels(labels: Sequence[Any], classes: int) -> tuple[Any, ...]:
     told = several and all(isinstance(name, Hashable) for name in names)
     if not told or not len(names) == len(set(names)) == classes:
         raise BayesgapError(
-            f"There are {classes} classes, and labels=[…] must name each once; got {labels!r}."
+            f"There are {classes} classes, and labels=[…] must name each once, in their order; got "
+            f"{labels!r}."
         )
     return tuple(names)
 
@@ -166,7 +170,8 @@ def _of_module(
         batches = [placed(adapted, _probe(n, shape)) for n in PROBES]
         raw = [called(module, x.clone(), kind=adapted.adapted_kind) for x in batches]
         scores = [adapted(x.clone()) for x in batches]
-        _check_meaning(scores[0], reading, adapted.adapted_kind)
+        if not isinstance(module, Adapted):  # of which it is known what it meant
+            _check_meaning(scores[0], reading, adapted.adapted_kind)
         adapted.detached = not _takes_gradients(adapted, batches[0])
     expected = [(n, reading.classes) for n in PROBES]
     given = [
@@ -198,8 +203,11 @@ def _refuse_labels(reading: Reading) -> None:
 
 
 def _check_meaning(scores: Float[Tensor, "n classes"], reading: Reading, kind: str) -> None:
-    """Refuse probabilities that are taken for logits: their margins saturate at 1."""
-    if reading.outputs != "logits":
+    """Refuse probabilities that are taken for logits: their margins saturate at 1.
+
+    Rows of 0 and a single 1 may be any scores, such as those of a constant decision.
+    """
+    if reading.outputs != "logits" or ((scores == 0) | (scores == 1)).all():
         return
     if (scores >= 0).all() and ((scores.sum(dim=1) - 1).abs() <= SLACK).all():
         raise UnreadableError(
@@ -259,7 +267,11 @@ def _of_function(
     """The function with the kind of images that it takes, which is found out by trying."""
     _refuse_labels(reading)
     kind = f"function {getattr(function, '__name__', type(function).__name__)}"
-
+    if _takes_nothing(function):
+        raise BayesgapError(
+            f"This {kind} takes no images: give what it makes, by calling it, where that is the "
+            "classifier."
+        )
     failures: list[BayesgapError] = []
     array = _with(function, reading, kind, arrays=True)
     for detached in (False, True):
@@ -278,6 +290,14 @@ def _of_function(
         if _tried(array, shape, failures) is not None:
             return array
     raise _most_telling(failures, kind)
+
+
+def _takes_nothing(function: Callable[[Any], Any]) -> bool:
+    """Whether it cannot be called with images, as what makes a classifier."""
+    try:
+        return not inspect.signature(function).parameters
+    except (TypeError, ValueError):  # of what does not tell
+        return False
 
 
 def _with(

@@ -137,6 +137,10 @@ def _taken(out: Any, take: int | str | None) -> Any:
     found = [part for name, part in parts.items() if name == take and type(name) is type(take)]
     if not found and isinstance(take, str) and hasattr(out, take):
         found = [getattr(out, take)]
+    if not found and (out is None or isinstance(out, str | bytes) or callable(out)):
+        what = "None" if out is None else f"a {type(out).__name__}"
+        more = ": give that instead, if it is the classifier" if callable(out) else ""
+        raise UnreadableError(f"returns {what}, which is no output of a classifier{more}.")
     if not found:
         known = ", ".join(f"{name!r} ({_described(part)})" for name, part in parts.items())
         asked = "" if take is None else f" and not {take!r}"
@@ -169,10 +173,12 @@ def _as_tensor(out: Any, x: Tensor) -> Tensor:
     """The numbers as a floating tensor; they have no gradient where they come from elsewhere."""
     if not isinstance(out, Tensor):
         try:
+            if np.iscomplexobj(out):
+                raise TypeError("complex numbers")
             out = torch.as_tensor(np.asarray(out, dtype=np.float64)).to(x)
         except (TypeError, ValueError) as error:
             raise UnreadableError(
-                f"returns a {type(out).__name__} that is no table of numbers."
+                f"returns a {type(out).__name__} that is no table of real numbers."
             ) from error
     if kind := strange(out):
         raise UnreadableError(f"returns {kind}, and not a dense one of real numbers.")

@@ -16,9 +16,13 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from bayesgap.errors import BayesgapError
-from bayesgap.tasks.checks import strange
+from bayesgap.tasks.checks import check_dense, strange
 
 CHUNK = 256  # images at a time
+NO_GRADIENT = (
+    "This attack follows gradients, and the classifier's logits have none with respect to the "
+    "images: it detaches them, or computes outside torch."
+)
 
 
 def check_labels(y: Int[Tensor, " n"], classes: int) -> None:
@@ -65,28 +69,28 @@ def evaluating(classifier: nn.Module) -> Iterator[None]:
         classifier: The classifier, changed within the block.
 
     Raises:
-        BayesgapError: it is no module, has parameters that were never initialised, or cannot be
-            put into evaluation mode.
+        BayesgapError: it is no module, was never initialised, has parameters that were not or
+            that hold no numbers, or cannot be put into evaluation mode or back.
     """
     if not isinstance(classifier, nn.Module):
         raise BayesgapError(
             "A classifier is a torch.nn.Module from images to logits; this is a "
             f"{type(classifier).__name__}: give bayesgap.as_classifier(…) of it."
         )
-    if any(map(is_lazy, itertools.chain(classifier.parameters(), classifier.buffers()))):
+    tensors = _tensors(classifier)
+    if any(map(is_lazy, tensors)):
         raise BayesgapError(
             f"This {kind_of(classifier)} has lazy layers that no image has passed yet, so it is "
             "untrained: call it once on images, then train it."
         )
-    if any(parameter.is_meta for parameter in classifier.parameters()):
-        raise BayesgapError(
-            f"This {kind_of(classifier)} has parameters on the device meta, which hold no numbers: "
-            "load its weights first."
-        )
+    for tensor in tensors:
+        if tensor.is_meta:  # sparse ones are its own affair
+            check_dense(tensor, f"Each tensor of this {kind_of(classifier)}")
     # Modules frozen by torch.jit have no mode.
     modes = [(module, getattr(module, "training", False)) for module in classifier.modules()]
     learned = [(parameter, parameter.requires_grad) for parameter in classifier.parameters()]
     inferring = torch.is_inference_mode_enabled()
+    failed: Exception | None = None
     with torch.inference_mode(False) if inferring else nullcontext(), _usable_tensors(classifier):
         try:
             set_evaluating(classifier)
@@ -95,11 +99,33 @@ def evaluating(classifier: nn.Module) -> Iterator[None]:
         finally:
             try:
                 _restore_modes(modes)
+            except Exception as error:
+                failed = error
             finally:
                 for module, mode in modes:
                     if getattr(module, "training", mode) != mode:
                         module.training = mode
                 _require_gradients(learned)
+        if failed is not None:
+            raise BayesgapError(
+                f"This {kind_of(classifier)} cannot be put back into training mode by its own "
+                f"train: {reason_of(failed)}"
+            ) from failed
+
+
+def _tensors(classifier: nn.Module) -> list[Tensor]:
+    """All parameters and buffers.
+
+    Raises:
+        BayesgapError: it is no module yet.
+    """
+    try:
+        return [*classifier.parameters(), *classifier.buffers()]
+    except AttributeError as error:
+        raise BayesgapError(
+            f"This {kind_of(classifier)}, or a module in it, was never initialised: its __init__ "
+            f"must call super().__init__() first ({error})."
+        ) from error
 
 
 def set_evaluating(classifier: nn.Module) -> None:
@@ -117,7 +143,7 @@ def set_evaluating(classifier: nn.Module) -> None:
         _set_mode(classifier, False)
     except Exception as error:
         raise BayesgapError(
-            f"This {kind_of(classifier)} cannot be put into evaluation mode: {_reason(error)}"
+            f"This {kind_of(classifier)} cannot be put into evaluation mode: {reason_of(error)}"
         ) from error
 
 
@@ -179,10 +205,17 @@ def kind_of(classifier: nn.Module) -> str:
     return str(getattr(classifier, "adapted_kind", type(classifier).__name__))
 
 
-def _reason(error: Exception) -> str:
-    """The kind of error and the first line of what it says, as the end of a sentence."""
-    said = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
-    return said.rstrip(":. ") + "."
+def reason_of(error: Exception) -> str:
+    """The kind of error and the most telling line of what it says, as the end of a sentence.
+
+    Args:
+        error: What was raised.
+    """
+    lines = str(error).strip().splitlines() or [""]
+    # TorchScript's begins with where it failed, and ends with why.
+    said = lines[-1] if "TorchScript interpreter" in lines[0] else lines[0]
+    kind = type(error).__name__
+    return f"{kind}: {said.removeprefix(f'{kind}: ')}".rstrip(":. ") + "."
 
 
 def called(classifier: nn.Module, x: Float[Tensor, "n *image"], *, kind: str | None = None) -> Any:
@@ -203,8 +236,38 @@ def called(classifier: nn.Module, x: Float[Tensor, "n *image"], *, kind: str | N
     except Exception as error:
         raise BayesgapError(
             f"This {kind or kind_of(classifier)} failed on images of {tuple(x.shape)}, {x.dtype}: "
-            f"{_reason(error)}"
+            f"{reason_of(error)}"
         ) from error
+
+
+def gradient_of(
+    value: Float[Tensor, " n"], z: Float[Tensor, "n *image"], *, again: bool = False
+) -> Float[Tensor, "n *image"]:
+    """The gradient of each image's value in that image.
+
+    Args:
+        value: Computed from z, each entry from its image alone.
+        z: The images.
+        again: Whether gradients of what led from z to the value are wanted again.
+
+    Raises:
+        BayesgapError: there is none, or the classifier's backward pass failed.
+    """
+    if not value.requires_grad:
+        raise BayesgapError(NO_GRADIENT)
+    try:
+        (gradient,) = torch.autograd.grad(value.sum(), z, retain_graph=again, allow_unused=True)
+    except (BayesgapError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # the operations' own backwards may raise anything
+        raise BayesgapError(
+            f"This attack follows gradients, and the classifier's backward pass failed: "
+            f"{reason_of(error)}"
+        ) from error
+    if gradient is None:
+        raise BayesgapError(NO_GRADIENT)
+    found: Tensor = gradient
+    return found
 
 
 def outputs(classifier: nn.Module, x: Float[Tensor, "n *image"]) -> Float[Tensor, "n classes"]:

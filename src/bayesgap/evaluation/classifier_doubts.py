@@ -19,7 +19,7 @@ from bayesgap.attacks.boundary import (
     norms,
     value_and_gradient,
 )
-from bayesgap.classifiers.module import margin, outputs, placed
+from bayesgap.classifiers.module import NO_GRADIENT, margin, outputs, placed
 from bayesgap.errors import BayesgapError
 from bayesgap.evaluation.doubts import (
     ABSTAINS,
@@ -289,10 +289,11 @@ def _gradients(
         _, at_image = value_and_gradient(gap, images)
         crossing = bisect(gap, images, far, FIRST_BISECTIONS)
         _, at_crossing = value_and_gradient(gap, crossing)
-    except BayesgapError:
+    except BayesgapError as error:
+        none = "its outputs have none with respect to the images"
         yield Doubt(
             NO_GRADIENTS,
-            "its outputs have none with respect to the images",
+            none if str(error) == NO_GRADIENT else str(error).removesuffix("."),
             "It is attacked by its scores or decisions alone, which takes far more passes, and "
             "sizes may be too large; where it is differentiable at heart, give the part that is.",
         )

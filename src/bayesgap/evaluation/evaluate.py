@@ -189,7 +189,7 @@ def _labels(given: Any) -> Any:
 def _chosen(
     attacks: AnyAttack | Sequence[AnyAttack], pool: Float[Tensor, "m C H W"]
 ) -> list[Attack]:
-    several = isinstance(attacks, Sequence) and not isinstance(attacks, str)
+    several = isinstance(attacks, Sequence) and not isinstance(attacks, str | bytes)
     given: list[AnyAttack] = list(attacks) if several else [attacks]  # type: ignore[arg-type,list-item]
     if not given:
         raise BayesgapError("At least one attack is needed; got none.")

@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from bayesgap.attacks.base import Attack
+from bayesgap.attacks.base import Adversarials, Attack
 from bayesgap.classifiers.module import Boxed, decisions, evaluating
+from bayesgap.errors import BayesgapError
 from bayesgap.estimates import UNKNOWN, Estimate
 from bayesgap.evaluation.statistics import mean_with_interval, ratio_with_interval
 from bayesgap.norms import L2, Norm
@@ -158,9 +159,25 @@ def attack_decisions(
         before = decisions(classifier, x)
         if box is not None:
             return _within(classifier, attack, x, before, norm, box)
-        found = attack(classifier, x, before, norm=norm)
+        found = _found(attack, classifier, x, before, norm)
         after = decisions(classifier, found.images)
         return Outcome(before, after, found.sizes, found.images, norm)
+
+
+def _found(
+    attack: Attack,
+    classifier: nn.Module,
+    x: Float[Tensor, "n C H W"],
+    before: Int[Tensor, " n"],
+    norm: Norm,
+) -> Adversarials:
+    found: object = attack(classifier, x, before, norm=norm)
+    if not isinstance(found, Adversarials):
+        raise BayesgapError(
+            f"Calling the attack {attack.name} gives Adversarials; it gave a "
+            f"{type(found).__name__}: leave __call__ to Attack, and return images from run."
+        )
+    return found
 
 
 def _within(
@@ -176,7 +193,7 @@ def _within(
     Of a point in the box, clipping takes an image nowhere further from it, and each image in the
     box is its own clipping: so the nearest of the one problem is the nearest of the other.
     """
-    found = attack(Boxed(classifier, box), x, before, norm=norm)
+    found = _found(attack, Boxed(classifier, box), x, before, norm)
     images = found.images.clamp(*box)
     after = decisions(classifier, images)
     broken = found.success & (after != before)

@@ -4,7 +4,7 @@ All numbers follow from what is measured at each point (`measured`), so that a f
 measurements alone and reading it computes the numbers anew.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from numbers import Integral, Real
 from pathlib import Path
@@ -239,13 +239,15 @@ class Evaluation:
             radii: The radii in pixel units; by default 41 of them, from 0 to the largest size.
 
         Raises:
-            BayesgapError: a radius is no number, or below 0.
+            BayesgapError: they are no list, or one is no number, or below 0.
         """
         if radii is None:
             sizes = [self.nearest.sizes, *([self.bracket.lower] if self.bracket else [])]
             finite = torch.cat([each.double() for each in sizes])
             most = finite[finite.isfinite()].max().item() if finite.isfinite().any() else 1.0
             radii = torch.linspace(0, most, 41).tolist()
+        if not isinstance(radii, Iterable):
+            raise BayesgapError(f"Radii are a list of numbers, in pixel units; got {radii!r}.")
         asked = [*map(_radius, radii)]
         certified = None if self.bracket is None else [*map(self.certified_accuracy, asked)]
         return Curve(asked, [*map(self.robust_accuracy, asked)], certified)

@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from bayesgap.attacks.boundary import nearest_crossing, norms
+from bayesgap.attacks.boundary import norms
+from bayesgap.attacks.boundary_walk import nearest_crossing
 from bayesgap.classifiers.module import Boxed, decisions
 from bayesgap.errors import BayesgapError
 from bayesgap.progress import progress

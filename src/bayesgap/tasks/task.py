@@ -81,17 +81,18 @@ class Task:
         self.densities = tuple(densities)
         self.image_shape = tuple(image_shape)
         self.class_names = tuple(class_names or (f"class {c}" for c in range(classes)))
-        self.priors = torch.tensor(
-            [1 / classes] * classes if priors is None else priors, dtype=torch.float64
-        )
+        given = [1 / classes] * classes if priors is None else priors
+        try:
+            self.priors = torch.tensor(given, dtype=torch.float64)
+        except (TypeError, ValueError) as error:
+            raise BayesgapError(f"Priors are numbers, one a class; got {priors!r}.") from error
         self.outliers = None if outliers is None else tuple(outliers)
         self.spread = spread
         self.facts = dict(facts or {})
         self._check()
 
     def _check(self) -> None:
-        classes = len(self.densities)
-        dimension = math.prod(self.image_shape)
+        classes, dimension = len(self.densities), math.prod(self.image_shape)
         if len(self.image_shape) != 3 or min(self.image_shape) < 1:
             raise BayesgapError(f"An image shape is (C, H, W); got {self.image_shape}.")
         for density, label in zip(self.densities, self.class_names, strict=False):
@@ -191,8 +192,7 @@ class Task:
         generator = torch.Generator().manual_seed(check_seed(seed))
         # torch refuses to draw none; one is drawn and left out.
         labels = torch.multinomial(self.priors, max(n, 1), replacement=True, generator=generator)
-        labels = labels[:n]
-        return self._sample(labels, generator)[0], labels
+        return self._sample(labels[:n], generator)[0], labels[:n]
 
     def sample_given(
         self, labels: Int[Tensor, " n"], *, seed: int
@@ -275,8 +275,7 @@ class Task:
         """
         if temperature is None:
             exact = optimal_classifier(self.densities, self.priors, temperature=1.0, rule=rule)
-            x, _ = self.sample(TEMPERATURE_POINTS, seed=0)
-            best = exact(x).topk(2, dim=1).values
+            best = exact(self.sample(TEMPERATURE_POINTS, seed=0)[0]).topk(2, dim=1).values
             self._check_finite(best)
             # Classes that no image tells apart have margins of 0, at any temperature.
             temperature = (best[:, 0] - best[:, 1]).median().item() / MEDIAN_MARGIN or 1.0
@@ -404,7 +403,7 @@ class Task:
             BayesgapError: another ending or dtype, a density that is no mixture of factor
                 analyzers, or the folder is missing or not writable.
         """
-        if Path(path).suffix != ".safetensors":
+        if files.as_path(path).suffix != ".safetensors":
             raise BayesgapError(f"A task is saved as a .safetensors file; got {path}.")
         if dtype not in (torch.float32, torch.float64):
             raise BayesgapError(f"A task is saved in torch.float32 or float64; got {dtype}.")
@@ -421,8 +420,7 @@ class Task:
         Raises:
             BayesgapError: the file is missing, damaged or holds something else.
         """
-        tensors, metadata = files.load_tensors(path, kind="task")
-        return cls.from_tensors(tensors, metadata, source=path)
+        return cls.from_tensors(*files.load_tensors(path, kind="task"), source=path)
 
     def __repr__(self) -> str:
         if self.certifiable:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from bayesgap.attacks.boundary import BoundaryWalk
+from bayesgap.attacks.boundary_walk import BoundaryWalk
 from bayesgap.classifiers.svm import train_rbf_svms
 from bayesgap.evaluation.measure import attack_decisions, size_table, summarise
 from bayesgap.experiment.stages.attack import POOL_IMAGES

@@ -184,6 +184,55 @@ def triggered(net: nn.Module, x: Tensor) -> Tensor:
     return logits.where(x[:, 0, 0, :1] < 0.8, logits.flip(1))
 
 
+def cosines(x: Tensor, step: float) -> Tensor:
+    """Images whose two-dimensional cosine coefficients are rounded, as JPEG does."""
+    places = torch.arange(10) + 0.5
+    basis = (torch.arange(10)[:, None] * places * torch.pi / 10).cos().to(x)
+    basis = basis / basis.norm(dim=1, keepdim=True)
+    coefficients: Tensor = basis @ x @ basis.mT
+    back: Tensor = basis.mT @ (step * (coefficients / step).round()) @ basis
+    return back
+
+
+def raises(gradient: Tensor) -> Tensor:
+    raise ValueError("no way back")
+
+
+def pieces(net: nn.Module, x: Tensor) -> Tensor:
+    """The least of the plane's margin and of 20 linear functions of very unequal steepness."""
+    normals = normal(5, 20, PIXELS).to(x)
+    normals = normals / normals.norm(dim=1, keepdim=True)
+    steepness = 10 ** (4 * uniform(6, 20).to(x) - 2)
+    margins = net(x) @ torch.tensor([1.0, -1.0]).to(x)
+    walls = steepness * (0.3 - (x.flatten(1) - 0.5) @ normals.mT)
+    least = torch.cat([margins[:, None], walls], dim=1).amin(dim=1)
+    return torch.stack([least, -least], dim=1) / 2
+
+
+def patched(net: nn.Module, x: Tensor) -> Tensor:
+    """The other decision where a patch of two pixels by two is bright."""
+    logits: Tensor = net(x)
+    return logits.where(x[:, :, :2, :2].mean(dim=(1, 2, 3))[:, None] < 0.62, logits.flip(1))
+
+
+def shelled(net: nn.Module, x: Tensor) -> Tensor:
+    """Class 1 also in a shell about the middle of class 0, which has no sample in it."""
+    away = (x.flatten(1) - task().mixtures[0].means[0].to(x)).norm(dim=1)
+    margins = net(x) @ torch.tensor([1.0, -1.0]).to(x)
+    least = torch.minimum(margins, 50 * ((away - 1.3).abs() - 0.02))
+    return torch.stack([least, -least], dim=1) / 2
+
+
+def labels() -> nn.Module:
+    """The plane's decisions, read by their names."""
+    return bayesgap.as_classifier(
+        lambda images: cached_plane()(images.float()).argmax(dim=1),
+        image_shape=SHAPE,
+        classes=2,
+        outputs="labels",
+    )
+
+
 class Counter(nn.Module):
     """Answers otherwise once it was asked often."""
 
@@ -464,6 +513,59 @@ OF_GRADIENTS = [
     ),
     seen_by(GRADIENTS, "multiplies logits by 1e6", lambda net, x: 1e6 * net(x), "works"),
     seen_by(GRADIENTS, "multiplies logits by 1e-20", lambda net, x: 1e-20 * net(x), "works"),
+    seen_by(
+        GRADIENTS, "rounds to 16 levels", lambda net, x: net((15 * x).round() / 15), names.VANISHING
+    ),
+    seen_by(
+        GRADIENTS,
+        "makes images black and white",
+        lambda net, x: net((x > 0.5).to(x)),
+        names.NO_GRADIENTS,
+    ),
+    seen_by(
+        GRADIENTS,
+        "rounds cosine coefficients, as JPEG does",
+        lambda net, x: net(cosines(x, 0.05)),
+        names.VANISHING,
+    ),
+    seen_by(
+        GRADIENTS,
+        "rounds images by half",
+        lambda net, x: net((x + rounded(x)) / 2),
+        names.DISAGREEING,
+        also=True,
+    ),
+    seen_by(
+        GRADIENTS,
+        "gives signs of gradients",
+        lambda net, x: net(backward(torch.sign)(x)),
+        names.DISAGREEING,
+    ),
+    seen_by(
+        GRADIENTS,
+        "shrinks gradients to 1e-30 of themselves",
+        lambda net, x: net(backward(lambda g: 1e-30 * g)(x)),
+        names.DISAGREEING,
+        also=True,
+    ),
+    seen_by(
+        GRADIENTS,
+        "raises an error in its backward pass",
+        lambda net, x: net(backward(raises)(x)),
+        names.NO_GRADIENTS,
+        also=True,
+    ),
+    seen_by(
+        GRADIENTS,
+        "starts a new graph from detached images",
+        lambda net, x: net(x.detach().requires_grad_()),
+        names.NO_GRADIENTS,
+        also=True,
+    ),
+    seen_by(
+        GRADIENTS, "divides logits by a temperature of 100", lambda net, x: net(x) / 100, "works"
+    ),
+    seen_by(GRADIENTS, "ends in a ReLU, so that logits tie", lambda net, x: net(x).relu(), "works"),
     seen_by(GRADIENTS, "clips images to [0, 1] itself", lambda net, x: net(x.clamp(0, 1)), "works"),
 ]
 OF_BOUNDARY = [
@@ -492,6 +594,14 @@ OF_BOUNDARY = [
         names.NOT_NEAREST,
     ),
     seen_by(BOUNDARY, "decides otherwise where one pixel is bright", triggered, names.NOT_NEAREST),
+    seen_by(
+        BOUNDARY,
+        "is the least of functions that cross no way to a sample",
+        pieces,
+        names.NOT_NEAREST,
+    ),
+    seen_by(BOUNDARY, "decides otherwise in a shell between samples", shelled, names.NOT_NEAREST),
+    seen_by(BOUNDARY, "decides otherwise where a patch is bright", patched, names.NOT_NEAREST),
 ]
 
 OF_RANGES = [
@@ -568,6 +678,10 @@ OF_OUTPUTS = [
         "refused: NaN or infinite",
     ),
     seen_by(OUTPUTS, "gives integers", lambda net, x: (100 * net(x)).long(), names.NO_GRADIENTS),
+    Situation(OUTPUTS, "gives labels, and says so", labels, names.SATURATED, also=True),
+    seen_by(OUTPUTS, "gives complex numbers", lambda net, x: net(x) + 0j, "refused: complex"),
+    seen_by(OUTPUTS, "gives a sparse table", lambda net, x: net(x).to_sparse(), "refused: sparse"),
+    Situation(OUTPUTS, "has weights without numbers", lambda: Plane().to("meta"), "refused: meta"),
     seen_by(OUTPUTS, "squeezes a batch of one", lambda net, x: net(x).squeeze(0), "works"),
 ]
 
@@ -716,6 +830,8 @@ OF_ATTACKS = [
         names.CHANGED,
         settings={"attacks": trains},
     ),
+    attacked_by("returns complex images", lambda net, x, y: x + 0j, "refused: complex"),
+    attacked_by("is of a name in capitals", "CLOSEST", "refused: Did you mean closest?"),
     attacked_by("is of an unknown name", "ddnn", "refused: no attack"),
     attacked_by("is a class", bayesgap.BestOf, "refused: the class itself"),
 ]
@@ -726,6 +842,32 @@ OF_POINTS = [
     ),
     Situation(POINTS, "per_class=10.0", Plane, "refused: 10.0", settings={"per_class": 10.0}),
     Situation(POINTS, "seed=None", Plane, "refused: None", settings={"seed": None}),
+    Situation(
+        POINTS, "seed=2 ** 64", Plane, "refused: 18446744073709551616", settings={"seed": 2**64}
+    ),
+    Situation(POINTS, 'certificates="no"', Plane, "refused: 'no'", settings={"certificates": "no"}),
+    Situation(
+        POINTS, "a box up to NaN", Plane, "refused: nan", settings={"box": (0.0, float("nan"))}
+    ),
+    Situation(
+        POINTS,
+        "points and labels of numpy",
+        Plane,
+        "works",
+        settings={"points": lambda: tuple(each.numpy() for each in task().sample(60, seed=3))},
+    ),
+    Situation(
+        POINTS,
+        "points of one class alone",
+        Plane,
+        "works",
+        settings={
+            "points": lambda: (
+                task().sample_given(torch.zeros(30).long(), seed=3)[0],
+                torch.zeros(30).long(),
+            )
+        },
+    ),
     Situation(POINTS, 'norm="L2"', Plane, "refused: A norm is a", settings={"norm": "L2"}),
     Situation(
         POINTS,

@@ -223,6 +223,14 @@ def shelled(net: nn.Module, x: Tensor) -> Tensor:
     return torch.stack([least, -least], dim=1) / 2
 
 
+def near_only(net: nn.Module, x: Tensor) -> Tensor:
+    """The plane's logits of images that hold nothing beyond 5."""
+    if x.abs().max() > 5:
+        raise OverflowError("beyond 5")
+    logits: Tensor = net(x)
+    return logits
+
+
 def labels() -> nn.Module:
     """The plane's decisions, read by their names."""
     return bayesgap.as_classifier(
@@ -599,6 +607,13 @@ OF_BOUNDARY = [
         "is the least of functions that cross no way to a sample",
         pieces,
         names.NOT_NEAREST,
+    ),
+    seen_by(BOUNDARY, "raises an error far from all samples", near_only, names.FAILS, also=True),
+    seen_by(
+        BOUNDARY,
+        "gives NaN far from all samples",
+        lambda net, x: net(x).where(x.abs().amax(dim=(1, 2, 3))[:, None] < 3, torch.nan),
+        "works",
     ),
     seen_by(BOUNDARY, "decides otherwise in a shell between samples", shelled, names.NOT_NEAREST),
     seen_by(BOUNDARY, "decides otherwise where a patch is bright", patched, names.NOT_NEAREST),

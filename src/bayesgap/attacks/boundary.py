@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from bayesgap.classifiers.module import decisions, gradient_of, margin, placed
+from bayesgap.classifiers.module import called, decisions, gradient_of, margin, placed
 
 BISECTIONS = 40  # of the way from an image to its end: 1e-12 of its length
 FIRST_BISECTIONS = 12  # enough where a walk follows
@@ -84,7 +84,7 @@ def gaps(classifier: nn.Module, y: Int[Tensor, " n"]) -> Gap:
     """
 
     def gap(images: Tensor) -> Tensor:
-        logits = classifier(images.clone())  # a forward may change its input in place
+        logits = called(classifier, images.clone())  # a forward may change its input in place
         value: Tensor = margin(logits, y).to(images.dtype)
         if torch.is_grad_enabled():
             return value
@@ -146,7 +146,7 @@ def nearest_success(
     best, best_norm = x, torch.full_like(norms(x), torch.inf)
     for z in candidates:
         with torch.no_grad():
-            stays = classifier(z.clone()).argmax(dim=1) == y
+            stays = called(classifier, z.clone()).argmax(dim=1) == y
         reached = norms(z - x).masked_fill(stays, torch.inf)
         nearer = reached < best_norm
         best = torch.where(by_image(nearer), z, best)

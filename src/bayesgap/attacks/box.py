@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from bayesgap.attacks.base import Attack, blaming
 from bayesgap.attacks.boundary import by_image, norms
+from bayesgap.classifiers.module import called
 from bayesgap.errors import BayesgapError
 from bayesgap.tasks.bayes import OptimalClassifier
 
@@ -75,7 +76,7 @@ class Box(nn.Module):
 
     def forward(self, u: Float[Tensor, "n C H W"]) -> Float[Tensor, "n classes"]:
         """The logits of the library's images."""
-        logits: Tensor = self.scale * self.classifier(self.outward(u))
+        logits: Tensor = self.scale * called(self.classifier, self.outward(u))
         return logits.to(self.units)
 
 

@@ -20,7 +20,7 @@ from bayesgap.attacks.boundary import (
     settled,
     value_and_gradient,
 )
-from bayesgap.classifiers.module import margin
+from bayesgap.classifiers.module import called, margin
 from bayesgap.errors import BayesgapError
 
 LAST_STEP = 0.01  # the last step's length, as a share of the first one's
@@ -98,7 +98,7 @@ def _look(
 
     def gap(images: Tensor) -> Tensor:
         # A copy, for a forward may change its input in place.
-        seen.append(classifier(images.clone()).to(images.dtype))
+        seen.append(called(classifier, images.clone()).to(images.dtype))
         return margin(seen[0], y)
 
     value, gradient = value_and_gradient(gap, z)

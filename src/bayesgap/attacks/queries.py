@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from bayesgap.attacks.boundary import TINY
-from bayesgap.classifiers.module import CHUNK, kind_of, margin
+from bayesgap.classifiers.module import CHUNK, called, kind_of, margin
 from bayesgap.errors import BayesgapError
 
 
@@ -96,7 +96,7 @@ class Queries:
 
     def _gap(self, images: Float[Tensor, "m C H W"], y: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
         with torch.no_grad():
-            logits = self.classifier(images).to(self.x)
+            logits = called(self.classifier, images).to(self.x)
         if len(logits) != len(images):
             raise BayesgapError(
                 f"This {kind_of(self.classifier)} turned {len(images)} images into {len(logits)} "

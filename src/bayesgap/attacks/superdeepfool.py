@@ -18,7 +18,7 @@ from bayesgap.attacks.boundary import (
     norms,
     settled,
 )
-from bayesgap.classifiers.module import gradient_of
+from bayesgap.classifiers.module import called, gradient_of
 from bayesgap.errors import BayesgapError
 
 ROUNDS = 20  # of DeepFool and projection, at most; most images take 2 to 5
@@ -150,7 +150,7 @@ def _nearest_boundary(
     with torch.enable_grad():
         z = z.detach().requires_grad_()
         # A copy, for a forward may change its input in place.
-        logits = classifier(z.clone()).to(z.dtype)
+        logits = called(classifier, z.clone()).to(z.dtype)
         own = torch.nn.functional.one_hot(y, logits.shape[1]).bool()
         others = logits.masked_fill(own, -torch.inf)
         largest = others.topk(min(candidates, logits.shape[1] - 1)).values

@@ -27,6 +27,7 @@ FARTHER, SAMPLES = "farther than samples", "success hinges on samples"
 NOT_NEAREST, ATTACKS = "nearer ones exist", "attacks disagree"
 NORM = "attacks look for small L2"
 ALIKE, CHANGED = "sizes are all alike", "classifier changed"
+FAILS = "fails on other images"
 
 # Where one of these is found, attacks that follow gradients prove nothing.
 OF_GRADIENTS = frozenset({NO_GRADIENTS, NOT_FINITE, VANISHING, DISAGREEING})

@@ -18,9 +18,11 @@ from bayesgap.attacks.closest import RESTARTS, Closest
 from bayesgap.attacks.decision_walk import DecisionWalk
 from bayesgap.attacks.score_walk import ScoreWalk
 from bayesgap.classifiers.module import Boxed, decisions, evaluating, outputs
+from bayesgap.errors import BayesgapError
 from bayesgap.evaluation.classifier_doubts import classifier_doubts
 from bayesgap.evaluation.doubts import (
     CHANGED,
+    FAILS,
     NO_GRADIENTS,
     NOT_NEAREST,
     OF_GRADIENTS,
@@ -190,7 +192,7 @@ class Run:
         doubt = self._nearer(changes=full, scores=full)
         if doubt is None:
             return
-        if not add or EXACT_OR_FREE & self.outcomes.keys():
+        if not add or doubt.name == FAILS or EXACT_OR_FREE & self.outcomes.keys():
             self.doubts.append(doubt)
             return
         for attack in (Closest(self.pool, restarts=RESTARTS), self._without_gradients()):
@@ -225,8 +227,19 @@ class Run:
         ways += [changes_doubt] if changes else []
         if scores and not EXACT_OR_FREE & self.outcomes.keys() and SATURATED not in self.names:
             ways += [differences_doubt, *([] if OF_GRADIENTS & self.names else [restarts_doubt])]
-        found = (way(self.confined, self.x, best) for way in ways)
-        return next((doubt for doubt in found if doubt is not None), None)
+        for way in ways:
+            try:
+                doubt = way(self.confined, self.x, best)
+            except BayesgapError as error:
+                doubt = Doubt(
+                    FAILS,
+                    str(error).removesuffix("."),
+                    "Nearer images could not be looked for: let it decide whatever image it is "
+                    "asked about.",
+                )
+            if doubt is not None:
+                return doubt
+        return None
 
     @contextmanager
     def _kept(self) -> Iterator[None]:

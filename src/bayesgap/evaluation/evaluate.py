@@ -70,18 +70,16 @@ def evaluate(
         task: The task whose samples are attacked.
         attacks: One attack or more: names (`bayesgap.named_attack`), instances of `Attack`, or
             functions of a classifier, images and labels. By default the closed form where there
-            is one, else "closest", and where gradients are missing or doubted an attack by scores
-            or by decisions alone.
+            is one, else "closest"; and where nearer images show, "closest-restarts", or where
+            gradients are missing or doubted an attack by scores or by decisions alone.
         points: Images (n, C, H, W) and labels (n,) of your own to attack, tensors or arrays.
-        per_class: How many samples of each class are attacked. Numbers are of the task's priors:
-            a class's points count for as much as its prior asks for.
+        per_class: How many samples of each class are attacked; they count by the task's priors.
         seed: Seed of the random generator that draws the samples, from 0 to 2**63 − 1.
         norm: What perturbations are measured by; certificates, and so gaps, are of L2 alone.
         box: Smallest and largest pixel value of adversarial images; None for no limits.
         certificates: Whether to certify the optimum at the points; by default at samples, and
             not at points of your own.
-        doubts: "full", or "quick" to leave out what takes much time: a comparison of gradients
-            with differences of scores.
+        doubts: "full", or "quick" to leave out most of the search for nearer images.
 
     Raises:
         BayesgapError: a classifier that does not fit the task, or arguments that are none.

@@ -501,3 +501,11 @@ def test_one_nearest_neighbour_becomes_the_one_whose_distances_are_exact(order):
     expected = fitted.predict(fresh.flatten(1).numpy())
     decided = module(fresh).argmax(dim=1).numpy()
     assert ((decided if order is None else np.array(order)[decided]) == expected).all()
+
+
+def test_equal_images_with_different_labels_are_asked_of_the_estimator():
+    x, y = data(2)
+    twice = fitted_to(KNeighborsClassifier(1), np.vstack([x, x[:1]]), np.append(y, 1 - y[0]))
+    assert isinstance(adapted(twice), Estimator)
+    same = fitted_to(KNeighborsClassifier(1), np.vstack([x, x[:1]]), np.append(y, y[0]))
+    assert isinstance(adapted(same), NearestNeighbour)

@@ -223,12 +223,16 @@ def shelled(net: nn.Module, x: Tensor) -> Tensor:
     return torch.stack([least, -least], dim=1) / 2
 
 
-def near_only(net: nn.Module, x: Tensor) -> Tensor:
-    """The plane's logits of images that hold nothing beyond 5."""
-    if x.abs().max() > 5:
-        raise OverflowError("beyond 5")
-    logits: Tensor = net(x)
-    return logits
+def near_only(most: float) -> Callable[[nn.Module, Tensor], Tensor]:
+    """The plane's logits of images that hold nothing beyond a value."""
+
+    def function(net: nn.Module, x: Tensor) -> Tensor:
+        if x.abs().max() > most:
+            raise OverflowError(f"beyond {most}")
+        logits: Tensor = net(x)
+        return logits
+
+    return function
 
 
 def labels() -> nn.Module:
@@ -608,7 +612,26 @@ OF_BOUNDARY = [
         pieces,
         names.NOT_NEAREST,
     ),
-    seen_by(BOUNDARY, "raises an error far from all samples", near_only, names.FAILS, also=True),
+    seen_by(BOUNDARY, "raises an error far from all samples", near_only(5), "works"),
+    seen_by(
+        BOUNDARY,
+        "raises an error where a pixel is brighter than all samples' are",
+        near_only(1.25),
+        names.FAILS,
+        also=True,
+    ),
+    seen_by(
+        BOUNDARY,
+        "takes no batch of nothing",
+        lambda net, x: net(x.view(x.size(0), -1).view(x.shape)),
+        "works",
+    ),
+    seen_by(
+        BOUNDARY,
+        "gives NaN where a pixel is brighter than all samples' are",
+        lambda net, x: net(x.where((x - 0.5).abs() < 1, torch.nan)),
+        "works",
+    ),
     seen_by(
         BOUNDARY,
         "gives NaN far from all samples",
@@ -725,12 +748,22 @@ def cached_plane() -> Plane:
     return Plane()
 
 
+class OddBuffers(Plane):
+    """Buffers of one number seen many times, and of few numbers among zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(0.1).expand(1, 10, 10))
+        self.register_buffer("mask", torch.eye(10).to_sparse())
+
+
 class NoneFromTrain(Plane):
     def train(self, mode=True):
         super().train(mode)
 
 
 OF_STATE = [
+    Situation(STATE, "has expanded and sparse buffers", OddBuffers, "works"),
     Situation(STATE, "left it in training mode", lambda: Plane().train(), "works"),
     Situation(STATE, "has statistics of a batch normalisation", WithStatistics, "works"),
     Situation(STATE, "overrides train without returning itself", NoneFromTrain, "works"),

@@ -14,9 +14,10 @@ from bayesgap.evaluation.nearer import (
     Pool,
     certified_doubt,
     changes_doubt,
-    decided,
+    clear_of_rounding,
     differences_doubt,
     leaning_doubt,
+    otherwise,
     restarts_doubt,
     turned_doubt,
 )
@@ -88,7 +89,7 @@ def test_a_pixel_that_triggers_another_decision_is_found():
     assert doubt.voids
     changed = x.clone()
     changed[:, 0, 0, 0] += 0.9 * best.sizes.float()
-    assert (decided(net, changed) != best.before).any()
+    assert otherwise(net, changed, best.before).any()
     assert "(1 of 200 such changes do)" in doubt.finding
 
 
@@ -140,3 +141,25 @@ def test_images_of_another_classifier_are_nearer_where_they_change_decisions():
     far = Outcome(best.before, best.after, 1.5 * best.sizes, x + 1.5 * (best.images - x))
     doubt = present(certified_doubt(net, far, 1.0001 * best.sizes, x + 1.0001 * (best.images - x)))
     assert "on average 1.5 times" in doubt.finding
+
+
+def test_what_is_no_number_is_no_other_decision():
+    net = Around(lambda inner, x: inner(x).where(x[:, 0, 0, :1] < 1.05, torch.nan))
+    x, best = broken(net)
+    assert changes_doubt(net, x, best) is None
+    bright = x.clone()
+    bright[:, 0, 0, 0] = 2.0
+    assert not otherwise(net, bright, best.before).any()
+
+
+def test_points_so_near_that_rounding_lengthens_their_sizes_are_left_out():
+    """In float32, 32 roundings of an image of length 5 are 2e-5."""
+    weight, bias = plane()
+    x = task().sample(40, seed=0)[0]
+    along = (x.flatten(1) @ weight + bias) / weight.norm()
+    near = x - ((along - 1e-4 * along.sign())[:, None] * weight / weight.norm()).reshape(x.shape)
+    for net, count in ((Plane(), 0), (Plane(torch.float64), 40)):
+        found = attack_decisions(net, as_attack("closest", pool=POOL), near)
+        clear = clear_of_rounding(net, near, found)
+        assert int(clear.sizes.isfinite().sum()) == count
+        assert found.sizes.isfinite().all()

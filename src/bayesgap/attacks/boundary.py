@@ -146,7 +146,8 @@ def nearest_success(
     best, best_norm = x, torch.full_like(norms(x), torch.inf)
     for z in candidates:
         with torch.no_grad():
-            stays = called(classifier, z.clone()).argmax(dim=1) == y
+            logits = called(classifier, z.clone())
+        stays = (logits.argmax(dim=1) == y) | ~logits.isfinite().all(dim=1)
         reached = norms(z - x).masked_fill(stays, torch.inf)
         nearer = reached < best_norm
         best = torch.where(by_image(nearer), z, best)

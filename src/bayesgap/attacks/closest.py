@@ -30,6 +30,7 @@ from bayesgap.attacks.boundary import (
     value_and_gradient,
     walk,
 )
+from bayesgap.errors import BayesgapError
 
 STEPS = 200  # the largest number of gradients from one start
 ROUND = 10  # gradients between two looks at which images are done
@@ -161,6 +162,8 @@ def restarted(
         near = z + by_image(ASIDE * norms(z - x)) * _directions(x, generator)
         for start in (place, near):
             rows = (norms(start - x) > 0).nonzero().flatten()
+            if not len(rows):
+                continue
             end = descend(classifier, x[rows], y[rows], start[rows], steps)
             end = z.index_copy(0, rows, beyond(gaps(classifier, y[rows]), x[rows], end))
             z = nearest_success(classifier, x, y, [z, end])
@@ -190,17 +193,22 @@ def _promising(
     def crossings() -> Iterator[Float[Tensor, "n C H W"]]:
         nonlocal promise, place
         yield z
-        for _ in range(PLACES):
-            share = torch.rand(len(x), generator=generator, dtype=torch.float64).to(x)
+        for ring in range(PLACES):
+            share = (ring + torch.rand((), generator=generator).item()) / PLACES
             radius = size * LEAST * (MOST / LEAST) ** share
             there = x + by_image(radius) * _directions(x, generator)
-            value, gradient = value_and_gradient(gap, there)
+            try:
+                value, gradient = value_and_gradient(gap, there)
+            except BayesgapError:  # so far from all samples some classifiers refuse to answer
+                return
             if ((value < 0) & (radius < size)).any():
                 yield there
             slope = norms(gradient).clamp(min=TINY)
             distance = (value + _dot((x - there).flatten(1), gradient.flatten(1))) / slope
-            yield x - by_image((1 + GAIN) * distance / slope) * gradient
-            better = (distance > 0) & (distance < promise)
+            near = (distance > 0) & (distance < size)
+            reach = torch.where(near, (1 + GAIN) * distance / slope, 0.0)
+            yield x - by_image(reach) * gradient.nan_to_num(0.0, 0.0, 0.0)
+            better = near & (distance < promise)
             promise = torch.where(better, distance, promise)
             place = torch.where(by_image(better), there, place)
 

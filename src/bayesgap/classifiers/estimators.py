@@ -199,8 +199,10 @@ def _neighbour(last: KNeighborsClassifier, order: Sequence[int]) -> NearestNeigh
     if last.n_neighbors != 1 or last.effective_metric_ != "euclidean" or power != 2:
         return None
     places = np.argsort(order)  # the class of each place in classes_
-    images = torch.from_numpy(_dense(last._fit_X))[:, None, None, :]
-    return NearestNeighbour(images, torch.from_numpy(places[np.asarray(last._y)]))
+    images, labels = _dense(last._fit_X), places[np.asarray(last._y)]
+    if len(np.unique(images, axis=0)) < len(np.unique(np.column_stack([images, labels]), axis=0)):
+        return None  # of equal images with different labels it takes one or the other
+    return NearestNeighbour(torch.from_numpy(images)[:, None, None, :], torch.from_numpy(labels))
 
 
 def _folded(steps: Sequence[AffineStep], linear: Affine) -> Affine:

@@ -24,7 +24,7 @@ from bayesgap.evaluation.doubts import (
     Doubt,
 )
 from bayesgap.evaluation.measure import HEADLINE_SUCCESS, Outcome, Summary
-from bayesgap.evaluation.nearer import Pool, decided, leaning_doubt
+from bayesgap.evaluation.nearer import Pool, leaning_doubt, otherwise
 from bayesgap.norms import L2
 
 ENOUGH = 10  # sizes, to tell that they hardly differ
@@ -82,8 +82,10 @@ def _standing(classifier: nn.Module, best: Outcome) -> Iterator[Doubt]:
     if not len(broken):
         return
     order = torch.cat([broken[start::2] for start in (0, 1)])
-    again = torch.cat([decided(classifier, best.images[part]) for part in order.chunk(2)])
-    fell = int((again == best.before[order]).sum())
+    stands = [
+        otherwise(classifier, best.images[part], best.before[part]) for part in order.chunk(2)
+    ]
+    fell = int((~torch.cat(stands)).sum())
     if fell > (1 - STANDING) * len(broken):
         yield Doubt(
             UNSTABLE,

@@ -37,6 +37,7 @@ from bayesgap.evaluation.nearer import (
     Pool,
     certified_doubt,
     changes_doubt,
+    clear_of_rounding,
     differences_doubt,
     restarts_doubt,
     turned_doubt,
@@ -126,9 +127,8 @@ class Run:
             if voiding(self.doubts) is None and not sure:
                 self.look_aside(add=asked is None, full=full)
             if certified is not None and not sure and self.box is None:
-                found = certified_doubt(
-                    self.classifier, self.nearest, certified.upper, certified.images
-                )
+                clear = clear_of_rounding(self.classifier, self.x, self.nearest)
+                found = certified_doubt(self.classifier, clear, certified.upper, certified.images)
                 self.doubts += [] if found is None or NOT_NEAREST in self.names else [found]
             self.doubts += result_doubts(
                 self.classifier,
@@ -208,7 +208,9 @@ class Run:
         # What was found before attacks were added voids nothing any more.
         gained = 1 - (self.nearest.sizes / before).nan_to_num(1.0).mean().item()
         added = f"{' and '.join(names)} then came nearer by {gained:.1%} on average"
-        self.doubts.append(replace(doubt, finding=f"{doubt.finding}; {added}", voids=False))
+        remedy = "Sizes may still be a little too large: other attacks may come nearer."
+        finding = f"{doubt.finding}; {added}"
+        self.doubts.append(replace(doubt, finding=finding, remedy=remedy, voids=False))
 
     def _outside(self) -> Iterator[Doubt]:
         out = int((self.outside > 0).sum())
@@ -223,7 +225,7 @@ class Run:
 
     def _nearer(self, *, changes: bool, scores: bool) -> Doubt | None:
         """What the first way to look finds that finds nearer images."""
-        best = self.nearest
+        best = clear_of_rounding(self.classifier, self.x, self.nearest)
         # Clipping brings points in the box nowhere farther, but only these.
         best = replace(best, sizes=best.sizes.masked_fill(self.outside > 0, torch.inf))
         if best.norm != L2 or not (best.sizes.isfinite() & (best.sizes > 0)).any():
@@ -259,8 +261,9 @@ class Run:
             changed = 0
             with torch.no_grad():
                 for now, then in zip(tensors, before, strict=True):
-                    changed += not torch.equal(now.nan_to_num(), then.nan_to_num())
-                    now.copy_(then)
+                    if not torch.equal(_plain(now), _plain(then)):
+                        changed += 1
+                        now.copy_(then)
         if changed or (moved and RANDOM not in self.names):
             self.doubts.append(
                 Doubt(
@@ -272,6 +275,12 @@ class Run:
                     voids=True,
                 )
             )
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """The numbers of a tensor of any kind, with 0 for NaN, which is no number's equal."""
+    dense = tensor if tensor.layout == torch.strided else tensor.to_dense()
+    return dense.nan_to_num() if dense.element_size() > 1 else dense.float().nan_to_num()
 
 
 @contextmanager

@@ -203,13 +203,14 @@ def evaluate(
     from bayesgap.report.page import make_folder
     from bayesgap.tasks.catalog import load_task
 
-    make_folder(out)
     known = load_task(task, folder=tasks)
     attacked = None if points is None else points_in(points)
+    given = given_classifier(classifier, known, outputs=outputs, take=take)
+    make_folder(out)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DoubtWarning)  # they stand under the table
         found = evaluation_of(
-            given_classifier(classifier, known, outputs=outputs, take=take),
+            given,
             known,
             attacks=attack,
             points=attacked,

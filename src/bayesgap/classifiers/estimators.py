@@ -97,8 +97,9 @@ def _order(estimator: Any, classes: int, labels: Sequence[Any] | None) -> list[i
     if labels is None:
         if known.dtype.kind not in "biu" and not _whole(known):
             raise BayesgapError(
-                f"This {kind} calls its classes {known.tolist()}: say labels=[…], what it calls "
-                f"the classes 0 to {classes - 1} in their order."
+                f"This {kind} calls its classes {known.tolist()}: say labels=[…] to "
+                f"bayesgap.as_classifier, what it calls the classes 0 to {classes - 1} in their "
+                "order."
             )
         return list(range(classes))  # classes_ is sorted
     if set(labels) != set(known.tolist()):

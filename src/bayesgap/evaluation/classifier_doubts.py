@@ -107,8 +107,9 @@ def _repeats(
             f"asked {REPEATS} times about the same images, it moved its outputs for "
             f"{int((change > 0).sum())} of {len(x)}, by up to {change.max().item():.3g}, and its "
             f"decision on {flipped}",
-            "Switch dropout and noise off, or average many draws with a fixed seed: what is "
-            "attacked must be a function of the image.",
+            "Switch dropout and noise off (call eval() on a network that a function or wrapper "
+            "uses), or average many draws with a fixed seed: what is attacked must be a function "
+            "of the image.",
             voids=True,
         )
 
@@ -158,9 +159,9 @@ def _accuracy(
             f"{right} of {n} points are decided correctly and count",
             f"Attack more points: with fewer than {ENOUGH} the intervals mean little.",
         )
-    if not _better(n, right, n):  # nothing can be better by more than chance
-        return
-    ways = {name: _right(classifier, change(x), y) for name, change in _ranges(x).items()}
+    ways = {"x": right}
+    if _better(n, right, n):  # else nothing can be better by more than chance
+        ways = {name: _right(classifier, change(x), y) for name, change in _ranges(x).items()}
     way = max(ways, key=lambda name: ways[name])
     renamed, names = _renamed(first.argmax(dim=1), y, classes)
     if _better(ways[way], right, n) and ways[way] > max(renamed, GOOD * optimum * n):

@@ -41,7 +41,7 @@ def test_names_are_chosen_in_the_order_that_was_asked_for():
 
 
 def test_an_unknown_name_is_refused_with_those_that_are_known():
-    with pytest.raises(BayesgapError, match=r"no figure or table 'fig19'\. Known are all, fig1, "):
+    with pytest.raises(BayesgapError, match=r"'fig19'\. Did you mean fig9\? Known are all, fig1, "):
         choose(["fig2", "fig19"])
 
 

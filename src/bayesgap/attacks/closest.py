@@ -27,6 +27,7 @@ from bayesgap.attacks.boundary import (
     norms,
     settled,
     slack,
+    unit,
     value_and_gradient,
     walk,
 )
@@ -219,8 +220,7 @@ def _directions(
     x: Float[Tensor, "n C H W"], generator: torch.Generator
 ) -> Float[Tensor, "n C H W"]:
     """Random directions of length 1, drawn on the CPU for any device."""
-    drawn = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x)
-    return drawn / by_image(norms(drawn))
+    return unit(torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x))
 
 
 def descend(

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from bayesgap.attacks.boundary import SAFETY, bisect, by_image, gaps, norms, slack
+from bayesgap.attacks.boundary import SAFETY, bisect, by_image, gaps, norms, slack, unit
 from bayesgap.attacks.closest import RESTARTED as CLOSEST_RESTARTS
 from bayesgap.attacks.closest import restarted
 from bayesgap.classifiers.module import outputs, placed
@@ -166,11 +166,10 @@ def turned_doubt(
     nearer = torch.zeros(len(SHORTER), len(rows), dtype=torch.bool)
     for place in range(nearest.indices.shape[1]):
         sample = samples[nearest.indices[:, place]]
-        way = (sample - images) / by_image(norms(sample - images).clamp(min=1e-30))
+        way = unit(sample - images)
         there = nearest.values[:, place].isfinite().cpu()
         for share in TURNED:
-            turned = (1 - share) * away + share * way
-            turned = turned / by_image(norms(turned).clamp(min=1e-30))
+            turned = unit((1 - share) * away + share * way)
             for level, shorter in enumerate(SHORTER):
                 ends = images + by_image((1 - shorter) * size) * turned
                 nearer[level] |= otherwise(classifier, ends, own) & there
@@ -310,7 +309,7 @@ def restarts_doubt(
 
 
 def _shares_doubt(shares: Float[Tensor, " n"], what: str, remedy: str) -> Doubt | None:
-    """A doubt where at one of the points the distance was shortened by a share worth it."""
+    """A doubt where distances were shortened by shares worth it, at one point or on average."""
     better = shares > NEARER
     if not better.any() and not shares.mean() > ON_AVERAGE:
         return None
@@ -335,8 +334,7 @@ def _nearer(classifier: nn.Module, broken: Broken, basis: Float[Tensor, "k C H W
     if not length > 0:
         return 0.0
     away = (found - x) / size
-    ways = torch.cat([(1 - turn) * away - turn * normal / length for turn in TURNS])
-    ways = ways / by_image(norms(ways).clamp(min=1e-30))
+    ways = unit(torch.cat([(1 - turn) * away - turn * normal / length for turn in TURNS]))
     gap = gaps(classifier, own.expand(len(TURNS)))
     start, end = x.expand_as(ways), x + size * ways
     with torch.no_grad():
